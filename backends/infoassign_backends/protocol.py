@@ -1,0 +1,56 @@
+"""What a backend offers: the prepared sweep over a matrix of scores.
+
+Every assignment solver needs very little of its ``(B, K)`` scores: for a potential ``v``, the masses
+of the columns of the plan ``W(v)`` and the sum of the rows' log-normalisers, where
+
+    w_ij = exp((s_ij - v_j) / epsilon - lse_i),      lse_i = log sum_j exp((s_ij - v_j) / epsilon).
+
+One call of a :class:`Sweep` is one pass over the data. The solver sees nothing else.
+"""
+
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+Array: TypeAlias = Any
+"""An array of any library that follows the array-API standard; the standard has no static type yet."""
+
+
+class Masses(NamedTuple):
+    """What one pass over the scores returns.
+
+    The sums over rows are kept as sums, not means, so that shards of the rows can be added up.
+    """
+
+    log_columns: Array
+    """``log sum_i w_ij``, shape (K,); ``-inf`` for a column that no row may use."""
+    log_normalizers: Array
+    """``sum_i lse_i``, shape ()."""
+    rows: int
+    """The number of rows B."""
+
+
+class Sweep(Protocol):
+    """Scores prepared once, to be passed over many times."""
+
+    @property
+    def compute_dtype(self) -> Any:
+        """The dtype in which the entries of the plan are computed."""
+
+    @property
+    def vector_dtype(self) -> Any:
+        """The dtype of potentials and masses: the widest that the device has."""
+
+    def __call__(self, potential: Array) -> Masses:
+        """Pass over the data once, at a potential of shape (K,) and dtype `vector_dtype`."""
+
+    def plan(self, potential: Array) -> Array:
+        """Return ``W(v)``, shape (B, K), in the dtype of the scores that were prepared."""
+
+    def labels(self, potential: Array) -> Array:
+        """Return the column of the largest entry of every row of ``W(v)``, shape (B,), integer."""
+
+
+class Backend(Protocol):
+    """A module that knows how to pass over the arrays of one library."""
+
+    def prepare(self, scores: Array, epsilon: float) -> Sweep:
+        """Do once what is costly: scores (B, K) of a real floating dtype, epsilon > 0."""

@@ -1,0 +1,26 @@
+"""Assignments that carry information: labels chosen by information-theoretic principles, with proof.
+
+The public names of the library. Functions take arrays of any library that follows the array-API
+standard (NumPy, torch, CuPy, JAX, ...) and answer with arrays of the same library and device.
+Importing this package imports NumPy and nothing heavier.
+
+Examples
+--------
+>>> import numpy as np
+>>> import infoassign as ia
+>>> logits = np.array([[2.0, 0.0], [1.5, 0.0], [1.0, 0.0]])
+>>> assignment = ia.mira(logits, beta=0.5)
+>>> assignment.status
+<Status.CONVERGED: 'converged'>
+>>> assignment.plan.round(3)
+array([[0.951, 0.049],
+       [0.877, 0.123],
+       [0.723, 0.277]])
+"""
+
+from infoassign.assignment import mira
+from infoassign.information import entropy, mutual_information
+from infoassign.result import Assignment, Status
+
+__all__ = ["Assignment", "Status", "entropy", "mira", "mutual_information"]
+__version__ = "0.1.0"

@@ -1,0 +1,92 @@
+"""The one loop: sweep, certificate, next potential."""
+
+from dataclasses import dataclass
+from math import inf, log
+
+import array_api_compat as api
+
+from infoassign.objective import Certificate, Family, certify, log_target
+from infoassign.result import Status
+from infoassign_backends.protocol import Array, Sweep
+
+PATIENCE = 100
+"""Sweeps without a better bound after which rounding is taken to have won."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where the loop stopped and what the last sweep said there; vectors have shape (K,)."""
+
+    potential: Array
+    usable: Array
+    """Which columns some row may use."""
+    log_marginal: Array
+    mean_log_normalizer: Array
+    certificate: Certificate
+    sweeps: int
+    status: Status
+
+
+def plain_step(family: Family, potential: Array, log_marginal: Array, usable: Array) -> Array:
+    """Return the next potential by the fixed point, with the common scale of ``u`` removed.
+
+    ``v+ = rho / (rho + epsilon) (v + epsilon log(wbar / r))``. For MIRA and ``u = r exp(v / rho)`` this is eq. 7,
+    ``u+ = wbar^(1 - beta) u^beta``, a contraction of modulus beta = rho / (rho + epsilon) in ``log u`` (A6). The
+    scale of ``u`` is invisible to the plan, yet it is the eigenvalue 1 of the iteration: renormalising each
+    step leaves the local rate beta lambda_2 (A7).
+    """
+    xp = api.array_namespace(potential)
+    beta = family.strength / (family.strength + family.epsilon)
+    log_ratio = xp.where(usable, log_marginal - family.log_prior, 0.0)
+    following = beta * (potential + family.epsilon * log_ratio)
+    _, scale = log_target(family, following, usable)
+    return xp.where(usable, following - family.strength * scale, 0.0)
+
+
+def solve(sweep: Sweep, family: Family, *, tol: float, max_sweeps: int) -> Solution:
+    """Iterate from ``v = 0`` until the certificate is within `tol`.
+
+    With ``tol = 0`` exactly `max_sweeps` sweeps are made, that is ``max_sweeps - 1`` steps, and nothing is read
+    back from the device: the papers' mode.
+    """
+    xp = api.array_namespace(family.log_prior)
+    potential = xp.zeros_like(family.log_prior)
+    best_bound, best_sweep = inf, 0
+    sweeps = 0
+    while True:
+        masses = sweep(potential)
+        sweeps += 1
+        log_marginal = masses.log_columns - log(masses.rows)
+        usable = log_marginal > -xp.inf
+        status: Status | None = None
+        certificate = None
+        # Without a coupling between the rows (rho = 0) the first sweep is the answer.
+        if sweeps == max_sweeps or family.strength == 0:
+            status = Status.MAX_SWEEPS
+        if tol > 0 or status is not None:
+            certificate = certify(family, potential, log_marginal, usable, sweep.compute_dtype)
+        if tol > 0 and certificate is not None:
+            bound, floor = float(certificate.error_bound), float(certificate.floor)
+            if bound < best_bound:
+                best_bound, best_sweep = bound, sweeps
+            if bound <= tol:
+                status = Status.CONVERGED
+            elif floor > tol and (bound <= 2 * floor or family.strength == 0):
+                status = Status.STALLED
+            elif sweeps - best_sweep >= PATIENCE:
+                status = Status.STALLED
+        if status is not None and certificate is not None:
+            return Solution(
+                potential=potential,
+                usable=usable,
+                log_marginal=log_marginal,
+                mean_log_normalizer=masses.log_normalizers / masses.rows,
+                certificate=certificate,
+                sweeps=sweeps,
+                status=status,
+            )
+        following = plain_step(family, potential, log_marginal, usable)
+        # The potential is rounded to what the sweep can represent, so that the certificate is about the
+        # very numbers that made the plan and not about their neighbours.
+        scaled = xp.astype(following / family.epsilon, sweep.compute_dtype)
+        potential = xp.astype(scaled, sweep.vector_dtype) * family.epsilon
