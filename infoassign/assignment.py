@@ -1,6 +1,6 @@
 """From scores to an assignment: validate, choose, solve."""
 
-from math import isfinite, log
+from math import log
 from numbers import Integral, Real
 from typing import Any
 
@@ -88,13 +88,12 @@ def mira(
             " optimum; for sharper labels use a value such as 0.9)"
         )
     temperature = _real("temperature", temperature)
-    if not 0 < temperature < float("inf"):
+    if not 0 < temperature < inf:
         raise ValueError(f"temperature must be positive and finite; got {temperature!r}")
     tol = _real("tol", tol)
     if not tol >= 0:
         raise ValueError(f"tol must not be negative; got {tol!r}")
-    if isinstance(max_sweeps, bool) or not isinstance(max_sweeps, Integral):
-        raise TypeError(f"max_sweeps must be an integer; got {max_sweeps!r}")
+    max_sweeps = _integer("max_sweeps", max_sweeps)
     if max_sweeps < 1:
         raise ValueError(f"max_sweeps must be at least 1; got {max_sweeps!r}")
     xp = _validate_scores(scores, check_finite=check_finite)
@@ -105,11 +104,18 @@ def mira(
     rows, columns = scores.shape
     log_prior = xp.full((columns,), -log(columns), dtype=sweep.vector_dtype, device=api.device(scores))
     family = Family(epsilon=epsilon, strength=beta * temperature, log_prior=log_prior)
-    solution = solve(sweep, family, tol=tol, max_sweeps=int(max_sweeps))
+    solution = solve(sweep, family, tol=tol, max_sweeps=max_sweeps)
     return Assignment(_sweep=sweep, _family=family, _solution=solution, _unit=temperature, rows=rows)
 
 
-def _real(name: str, value: float) -> float:
+def _integer(name: str, value: object) -> int:
+    """Return an integral argument as an int, or say which one it was not."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    return int(value)
+
+
+def _real(name: str, value: object) -> float:
     """Return a real argument as a float, or say which one it was not."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number; got {value!r}")
@@ -127,16 +133,17 @@ def _validate_scores(scores: Array, *, check_finite: bool) -> Any:
     if not xp.isdtype(scores.dtype, "real floating"):
         raise TypeError(f"scores must have a real floating dtype; got {scores.dtype}")
     if scores.ndim != 2:
-        raise ValueError(f"scores must have shape (rows, labels); got {scores.ndim} dimensions, shape {tuple(scores.shape)}")
+        raise ValueError(
+            f"scores must have shape (rows, labels); got {scores.ndim} dimensions, shape {tuple(scores.shape)}"
+        )
     if 0 in scores.shape:
         raise ValueError(f"scores must not be empty; got shape {tuple(scores.shape)}")
     if check_finite:
         invalid = xp.isnan(scores) | (scores == xp.inf)
         if bool(xp.any(invalid)):
             row, column = divmod(_first(xp, xp.reshape(invalid, (-1,))), scores.shape[1])
-            raise ValueError(
-                f"scores must not hold NaN or +inf; the first is {float(scores[row, column])} at row {row}, column {column}"
-            )
+            first = float(scores[row, column])
+            raise ValueError(f"scores must not hold NaN or +inf; the first is {first} at row {row}, column {column}")
         without_label = xp.all(scores == -xp.inf, axis=1)
         if bool(xp.any(without_label)):
             raise ValueError(

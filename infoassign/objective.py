@@ -88,9 +88,7 @@ def closed_form_gap(family: Family, log_marginal: Array, log_u: Array, usable: A
     return family.strength * xp.sum(xp.where(usable, terms, 0.0))
 
 
-def certify(
-    family: Family, potential: Array, log_marginal: Array, usable: Array, compute_dtype: Any
-) -> Certificate:
+def certify(family: Family, potential: Array, log_marginal: Array, usable: Array, compute_dtype: Any) -> Certificate:
     """Bound the distance from ``W(v)`` to the optimum (A5), rounding of the sweep included.
 
     Parameters

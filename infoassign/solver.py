@@ -71,9 +71,7 @@ def solve(sweep: Sweep, family: Family, *, tol: float, max_sweeps: int) -> Solut
                 best_bound, best_sweep = bound, sweeps
             if bound <= tol:
                 status = Status.CONVERGED
-            elif floor > tol and (bound <= 2 * floor or family.strength == 0):
-                status = Status.STALLED
-            elif sweeps - best_sweep >= PATIENCE:
+            elif (floor > tol and (bound <= 2 * floor or family.strength == 0)) or sweeps - best_sweep >= PATIENCE:
                 status = Status.STALLED
         if status is not None and certificate is not None:
             return Solution(

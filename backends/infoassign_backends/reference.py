@@ -13,7 +13,7 @@ from infoassign_backends.protocol import Array, Masses, Sweep
 
 
 class DenseSweep:
-    """Scores that are one array in memory."""
+    """Scores that are one array in memory; see :class:`infoassign_backends.protocol.Sweep`."""
 
     def __init__(self, scores: Array, epsilon: float) -> None:
         xp = self._xp = api.array_namespace(scores)

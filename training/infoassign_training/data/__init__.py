@@ -1,0 +1,1 @@
+"""Images, and the random views that a step makes of them."""

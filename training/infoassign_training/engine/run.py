@@ -1,0 +1,134 @@
+"""The folder of a run: what is in it, and when it may be written."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import sklearn
+import torch
+import torchvision
+
+import infoassign
+from infoassign_training.config import Pretraining
+from infoassign_training.engine.files import write_text
+from infoassign_training.errors import UserError
+
+
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the files of a run lie."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Path:
+        """The resolved settings and the versions of the libraries; its presence makes a folder a run."""
+        return self.folder / "settings.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last whole epoch."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line, one line an epoch."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """The results of the evaluations."""
+        return self.folder / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / "report.html"
+
+    def figure(self, name: str) -> Path:
+        """One of the report's pictures."""
+        return self.folder / f"{name}.png"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Read the log, one dict an epoch; empty before the first."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def read(self) -> "Started":
+        """Read what the run was started with.
+
+        Raises
+        ------
+        RunError
+            If the folder holds no run, or its settings cannot be read.
+        """
+        try:
+            saved = json.loads(self.settings.read_text())
+            return Started(saved["recipe"], Pretraining.from_dict(saved["settings"]), saved["versions"])
+        except FileNotFoundError:
+            raise RunError(f"{self.folder} holds no run (there is no {self.settings.name} in it)") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.settings} is damaged or from another version: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a run was started with."""
+
+    recipe: str
+    settings: Pretraining
+    versions: dict[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def open_run(folder: Path, recipe: str, settings: Pretraining, *, resume: bool, overwrite: bool) -> Run:
+    """Make a run folder ready, new, continued or emptied.
+
+    Raises
+    ------
+    RunError
+        If `folder` holds a run and neither `resume` nor `overwrite` is asked for; if it holds files that are no
+        run's; or if the run to resume has other settings. Nothing has been written then.
+    """
+    run = Run(folder)
+    if resume and overwrite:
+        raise RunError("--resume and --overwrite exclude each other: one continues the run, the other deletes it")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; --out must name a folder")
+    if run.settings.exists():
+        if resume:
+            _require_same(run, recipe, settings)
+            return run
+        if not overwrite:
+            raise RunError(f"{folder} already holds a run; continue it with --resume, or delete it with --overwrite")
+        for path in (run.report, run.metrics, run.log, run.checkpoint, *folder.glob("*.png"), run.settings):
+            path.unlink(missing_ok=True)
+    elif resume:
+        raise RunError(f"{folder} holds no run to resume; leave --resume out to start one")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder} holds files that are not a run's; choose a folder that is empty or not there yet")
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {"python": platform.python_version()}
+    versions |= {module.__name__: module.__version__ for module in (infoassign, torch, torchvision, numpy, sklearn)}
+    Started(recipe, settings, versions).write(run.settings)
+    return run
+
+
+def _require_same(run: Run, recipe: str, settings: Pretraining) -> None:
+    saved = run.read()
+    before = {"recipe": saved.recipe, **saved.settings.flat()}
+    now = {"recipe": recipe, **settings.flat()}
+    differing = [f"{key} was {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+    if differing:
+        raise RunError(f"{run.folder} was started with other settings: {'; '.join(differing)}")

@@ -1,0 +1,127 @@
+"""The report's pictures; each function returns a matplotlib figure and touches no file."""
+
+from collections.abc import Sequence
+from math import log
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+BLUE, ORANGE, GREY = "#2f5d9b", "#d9822b", "#9aa3ad"
+
+
+def _clean(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def learning_curves(records: Sequence[dict[str, Any]], prototypes: int) -> Figure:
+    """Loss, information and clusters in use, epoch by epoch."""
+    epochs = [record["epoch"] for record in records]
+    marker = "o" if len(epochs) == 1 else None
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True)
+
+    def curve(axes: Axes, key: str, title: str, color: str = BLUE, label: str | None = None) -> None:
+        axes.plot(epochs, [record[key] for record in records], color=color, label=label, marker=marker)
+        axes.set_title(title, loc="left", fontsize=11)
+
+    loss, information, clusters, schedules = panels.flat
+    curve(loss, "loss_over_log_k", "Loss / ln K")
+    loss.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    loss.annotate("ln K: all prototypes predicted alike", (epochs[-1], 1), ha="right", va="top", color="#5b6570",
+                  xytext=(0, -3), textcoords="offset points", fontsize=9)  # fmt: skip
+    curve(information, "mutual_information", "Mutual information of the labels, per batch (nats)")
+    information.set_ylim(bottom=0)
+    curve(clusters, "clusters_used", f"Clusters in use, of {prototypes}", label="likeliest label of some image")
+    curve(clusters, "perplexity", clusters.get_title(loc="left"), ORANGE, label="perplexity of the marginal")
+    clusters.set_ylim(0, prototypes * 1.05)
+    clusters.legend(frameon=False, fontsize=9, loc="lower right")
+    curve(schedules, "learning_rate", "Learning rate and beta", label="learning rate")
+    curve(schedules, "beta", schedules.get_title(loc="left"), ORANGE, label="beta")
+    schedules.set_ylim(bottom=0)
+    schedules.legend(frameon=False, fontsize=9, loc="lower left")
+    for axes in panels.flat:
+        _clean(axes)
+    for axes in panels[1]:
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def metrics_bars(scores: dict[str, dict[str, float]], names: dict[str, str]) -> Figure:
+    """Every protocol on the features beside the same on raw pixels."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    positions = np.arange(len(names))
+    for offset, (subject, color) in zip((-0.2, 0.2), (("features", BLUE), ("pixels", GREY)), strict=True):
+        bars = axes.bar(positions + offset, [scores[subject][key] for key in names], 0.38, color=color, label=subject)
+        axes.bar_label(bars, fmt="%.3f", fontsize=9, padding=2)
+    axes.set_xticks(positions, list(names.values()))
+    axes.set_ylim(0, 1.12)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.12))
+    _clean(axes)
+    return figure
+
+
+def marginal_bars(marginal: NDArray[np.float64]) -> Figure:
+    """Share of every cluster, largest first, beside the even share."""
+    shares = np.sort(marginal)[::-1]
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(np.arange(1, len(shares) + 1), shares * 100, width=0.85, color=BLUE)
+    axes.axhline(100 / len(shares), color=ORANGE, linewidth=1.2, label="even share")
+    axes.set_xlim(0.3, len(shares) + 0.7)
+    axes.set_xlabel("cluster, largest first")
+    axes.set_ylabel("share of the images (%)")
+    entropy = -float(np.sum(shares * np.log(np.maximum(shares, 1e-300))))
+    axes.set_title(f"Entropy {entropy:.2f} of at most ln {len(shares)} = {log(len(shares)):.2f} nats",
+                   loc="left", fontsize=11)  # fmt: skip
+    axes.legend(frameon=False)
+    _clean(axes)
+    return figure
+
+
+def cluster_grid(
+    images: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    confidence: NDArray[np.float32],
+    *,
+    shown: int = 10,
+) -> Figure:
+    """The likeliest images of every pseudo-label, one label a row, largest first.
+
+    Images (N, H, W) in [0, 1], true classes (N,), pseudo-labels (N,), and the probability (N,) each image has of its
+    own pseudo-label. An image that is not of its row's commonest class is framed.
+    """
+    clusters, sizes = np.unique(labels, return_counts=True)
+    clusters = clusters[np.argsort(-sizes, kind="stable")]
+    blocks = 2 if len(clusters) > 8 else 1
+    rows = -(-len(clusters) // blocks)
+    figure = Figure(figsize=(1.2 + 5.6 * blocks, 0.6 + 0.46 * rows))
+    grid = figure.subplots(rows, blocks * (shown + 4), squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for position, cluster in enumerate(clusters):
+        block, row = divmod(position, rows)
+        cells = grid[row, block * (shown + 4) : (block + 1) * (shown + 4)]
+        members = np.flatnonzero(labels == cluster)
+        commonest = int(np.bincount(classes[members]).argmax())
+        purity = float(np.mean(classes[members] == commonest))
+        cells[0].text(0, 0.5, f"#{cluster}  n={len(members)}\n“{commonest}” {purity:.0%}", fontsize=7.5,
+                      va="center", transform=cells[0].transAxes)  # fmt: skip
+        likeliest = members[np.argsort(-confidence[members], kind="stable")][:shown]
+        for axes, member in zip(cells[3:], likeliest, strict=False):
+            axes.axis("on")
+            axes.imshow(images[member], cmap="gray_r", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            strange = classes[member] != commonest
+            axes.spines[:].set_color(ORANGE if strange else "#d5d9de")
+            axes.spines[:].set_linewidth(1.8 if strange else 0.6)
+    figure.subplots_adjust(left=0.01, right=0.995, top=0.995, bottom=0.005, wspace=0.08, hspace=0.12)
+    return figure
