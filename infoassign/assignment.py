@@ -1,6 +1,6 @@
 """From scores to an assignment: validate, choose, solve."""
 
-from math import log
+from math import inf, log
 from numbers import Integral, Real
 from typing import Any
 

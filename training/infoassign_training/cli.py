@@ -115,7 +115,7 @@ def _other(arguments: Sequence[str]) -> None:
 
 def _table(scores: dict[str, dict[str, float]]) -> str:
     """Lay out scores by representation and protocol as text."""
+    protocols = next(iter(scores.values()))
     rows = [("held-out", list(scores))]
-    for protocol in next(iter(scores.values())):
-        rows.append((protocol, [f"{values[protocol]:.4f}" for values in scores.values()]))
+    rows += [(name, [f"{values[name]:.4f}" for values in scores.values()]) for name in protocols]
     return "\n".join(f"{name:<12}" + "".join(f"{cell:>10}" for cell in cells) for name, cells in rows)
