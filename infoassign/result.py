@@ -56,7 +56,7 @@ class Assignment:
     >>> import infoassign as ia
     >>> assignment = ia.mira(np.array([[1.0, 0.0], [0.0, 3.0]]))
     >>> assignment
-    Assignment(rows=2, columns=2, status=CONVERGED, sweeps=1, error_bound=9.2e-08)
+    Assignment(rows=2, columns=2, status=CONVERGED, sweeps=17, error_bound=9.5e-06)
     """
 
     _sweep: Sweep = field(repr=False)

@@ -35,8 +35,11 @@ class DenseSweep:
         xp = self._xp
         scaled = self._scaled - xp.astype(potential / self._epsilon, self.compute_dtype)
         largest = xp.max(scaled, axis=1, keepdims=True)
-        lse = largest + xp.log(xp.sum(xp.exp(scaled - largest), axis=1, keepdims=True))
-        return scaled - lse, lse
+        below = scaled - largest
+        # log w is taken from `below`, where heavy entries are near zero, not as scaled - lse: both of those can be
+        # in the thousands and their difference would be good to 1e-4 in float32.
+        log_sum = xp.log(xp.sum(xp.exp(below), axis=1, keepdims=True))
+        return below - log_sum, largest + log_sum
 
     def __call__(self, potential: Array) -> Masses:
         xp = self._xp

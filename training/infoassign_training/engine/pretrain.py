@@ -86,8 +86,7 @@ def train(settings: Pretraining, images: Tensor, run: Run) -> Mira:
         optimizer.load_state_dict(state.optimizer)
         done = state.epochs
     # A line of an epoch whose checkpoint was not written any more is not part of the run.
-    records = run.records()[:done]
-    write_text(run.log, "".join(json.dumps(record) + "\n" for record in records))
+    write_text(run.log, "".join(json.dumps(record) + "\n" for record in run.records()[:done]))
 
     interactive = sys.stderr.isatty()
     total = settings.epochs * steps_per_epoch
@@ -100,10 +99,10 @@ def train(settings: Pretraining, images: Tensor, run: Run) -> Mira:
     ) as bar:
         for epoch in range(done, settings.epochs):
             record = _train_epoch(settings, images, method, optimizer, epoch, bar)
-            records.append(record)
-            checkpoint.save(run.checkpoint, epoch + 1, method, optimizer)
+            # The line first: resuming drops lines that go beyond the checkpoint, but could not make one up.
             with run.log.open("a") as log:
                 log.write(json.dumps(record) + "\n")
+            checkpoint.save(run.checkpoint, epoch + 1, method, optimizer)
             if epoch + 1 == round(ALARM_AFTER * settings.epochs):
                 alarm = plateau_alarm(record, settings)
                 if alarm is not None:

@@ -57,10 +57,11 @@ class Run:
         return self.folder / f"{name}.png"
 
     def records(self) -> list[dict[str, Any]]:
-        """Read the log, one dict an epoch; empty before the first."""
+        """Read the log, one dict an epoch; empty before the first, without a line that was cut off."""
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        lines = self.log.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def read(self) -> "Started":
         """Read what the run was started with.

@@ -43,7 +43,7 @@ def learning_curves(records: Sequence[dict[str, Any]], prototypes: int) -> Figur
     curve(schedules, "learning_rate", "Learning rate and beta", label="learning rate")
     curve(schedules, "beta", schedules.get_title(loc="left"), ORANGE, label="beta")
     schedules.set_ylim(bottom=0)
-    schedules.legend(frameon=False, fontsize=9, loc="lower left")
+    schedules.legend(frameon=False, fontsize=9, loc="center right")
     for axes in panels.flat:
         _clean(axes)
     for axes in panels[1]:

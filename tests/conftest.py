@@ -1,0 +1,35 @@
+"""Fixtures and settings that all tests share."""
+
+import os
+
+# The tests run side by side (pytest -n 2); one thread each keeps them from fighting for the cores, and makes sums
+# come out alike everywhere. Set before NumPy or torch load their thread pools.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("infoassign", deadline=None)
+settings.load_profile("infoassign")
+
+LIBRARIES: dict[str, Callable[[Any], Any]] = {
+    "numpy": np.asarray,
+    "torch": lambda x: torch.from_numpy(np.array(x)),
+    # Immutable in effect (no in-place operation is allowed by it that JAX would not allow) and nothing beyond the
+    # standard.
+    "strict": array_api_strict.asarray,
+}
+
+
+@pytest.fixture(params=LIBRARIES)
+def make(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    """A function that turns a NumPy array into an array of one library after the other."""
+    return LIBRARIES[request.param]

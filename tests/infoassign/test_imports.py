@@ -1,0 +1,30 @@
+"""Importing the library is light: no framework, no device."""
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "cupy", "numba", "jax", "scipy", "sklearn", "matplotlib")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Return which of the heavy packages a fresh interpreter holds after running the code."""
+    script = f"{code}\nimport sys\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(finished.stdout.split())
+
+
+def test_importing_pulls_in_no_framework() -> None:
+    assert loaded_after("import infoassign, infoassign_backends, infoassign_training") == set()
+
+
+def test_solving_on_numpy_pulls_in_no_framework() -> None:
+    assert loaded_after("import numpy, infoassign\ninfoassign.mira(numpy.zeros((3, 2))).plan") == set()
+
+
+def test_importing_opens_no_device_even_where_torch_is_loaded() -> None:
+    script = "import torch, infoassign; assert not torch.cuda.is_initialized()"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_probe_sees_what_is_imported() -> None:
+    assert "scipy" in loaded_after("import scipy")

@@ -1,0 +1,46 @@
+"""Entropy and mutual information against scipy and closed forms."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+import infoassign as ia
+
+Make = Callable[[Any], Any]
+
+
+def test_entropy_is_scipys(make: Make) -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(5), size=(3, 4))
+    np.testing.assert_allclose(np.asarray(ia.entropy(make(p))), scipy.stats.entropy(p, axis=-1), rtol=1e-13)
+    np.testing.assert_allclose(np.asarray(ia.entropy(make(p), axis=0)), -np.sum(p * np.log(p), axis=0), rtol=1e-13)
+
+
+def test_entropy_counts_nothing_for_zeros() -> None:
+    assert float(ia.entropy(np.array([1.0, 0.0]))) == 0
+
+
+@pytest.mark.parametrize("labels", [2, 5])
+def test_mutual_information_of_distinct_hard_labels_is_the_log_of_their_number(make: Make, labels: int) -> None:
+    assert float(ia.mutual_information(make(np.eye(labels)))) == pytest.approx(np.log(labels))
+
+
+def test_mutual_information_of_identical_rows_is_zero(make: Make) -> None:
+    plan = np.tile([[0.2, 0.3, 0.5]], (7, 1))
+    assert float(ia.mutual_information(make(plan))) == pytest.approx(0, abs=1e-15)
+
+
+def test_mutual_information_is_the_divergence_from_independence() -> None:
+    """I = KL(joint || product), with the joint distribution w_ij / B."""
+    plan = np.random.default_rng(1).dirichlet(np.ones(4), size=9)
+    joint = plan / len(plan)
+    product = np.full((9, 1), 1 / 9) * plan.mean(axis=0)
+    assert float(ia.mutual_information(plan)) == pytest.approx(scipy.stats.entropy(joint.ravel(), product.ravel()))
+
+
+@pytest.mark.parametrize("plan", [np.ones(3) / 3, np.zeros((0, 3))])
+def test_mutual_information_needs_a_matrix(plan: Any) -> None:
+    with pytest.raises(ValueError, match="plan must be a matrix"):
+        ia.mutual_information(plan)

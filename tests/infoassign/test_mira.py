@@ -1,0 +1,316 @@
+"""ia.mira: what it solves, what it certifies, and what it refuses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat as api
+import array_api_strict
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import torch
+from float64_oracles import dual, mean_total_variation, mira_eq7, mira_optimum, primal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+
+import infoassign as ia
+
+Make = Callable[[Any], Any]
+
+
+def logits(rows: int = 40, columns: int = 12, scale: float = 3.0, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(size=(rows, columns)) * scale
+
+
+scores_strategy = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.floats(-30, 30, width=32),
+)
+betas = st.sampled_from([0.0, 0.3, 2 / 3, 0.9, 0.95])
+
+
+class TestSolution:
+    @pytest.mark.parametrize("beta", [0.2, 2 / 3, 0.9])
+    def test_is_the_converged_fixed_point_of_the_paper(self, make: Make, beta: float) -> None:
+        scores = logits()
+        assignment = ia.mira(make(scores), beta=beta, tol=1e-10, max_sweeps=5000)
+        assert assignment.converged
+        expected = mira_optimum(log_softmax(scores, axis=1), beta)
+        assert mean_total_variation(np.asarray(assignment.plan), expected) <= 1e-10
+
+    @pytest.mark.parametrize("beta", [0.3, 0.8])
+    def test_no_general_solver_finds_a_lower_objective(self, beta: float) -> None:
+        scores = logits(5, 3, scale=1.0)
+        assignment = ia.mira(scores, beta=beta, tol=1e-9)
+
+        def objective_and_gradient(free: Any) -> tuple[float, Any]:
+            plan = softmax(free.reshape(5, 3), axis=1)
+            slope = -scores + (1 - beta) * (1 + np.log(plan)) + beta * (1 + np.log(3 * plan.mean(axis=0)))
+            through_softmax = plan * (slope - np.sum(plan * slope, axis=1, keepdims=True)) / len(scores)
+            return primal(plan, scores, 1 - beta, beta), through_softmax.ravel()
+
+        found = minimize(objective_and_gradient, np.zeros(15), jac=True, method="BFGS", options={"gtol": 1e-8})
+        assert found.success
+        assert assignment.objective == pytest.approx(found.fun, abs=1e-12)
+        assert mean_total_variation(assignment.plan, softmax(found.x.reshape(5, 3), axis=1)) <= 1e-6
+
+    def test_objective_is_equation_4_up_to_its_constant(self) -> None:
+        scores, beta = logits(), 0.7
+        assignment = ia.mira(scores, beta=beta)
+        log_p, plan = log_softmax(scores, axis=1), assignment.plan
+        wbar = plan.mean(axis=0)
+        equation_4 = (
+            -np.sum(plan * log_p) / len(plan)
+            + (1 - beta) * np.sum(plan * np.log(plan)) / len(plan)
+            + beta * np.sum(wbar * np.log(wbar))
+        )
+        on_log_p = ia.mira(log_p, beta=beta)
+        assert on_log_p.objective - beta * np.log(scores.shape[1]) == pytest.approx(equation_4, abs=1e-12)
+
+    @pytest.mark.parametrize("updates", [1, 3, 31])
+    def test_fixed_steps_are_the_updates_of_equation_7(self, updates: int) -> None:
+        scores = logits(64, 20).astype(np.float32)
+        assignment = ia.mira(scores, tol=0, max_sweeps=updates + 1)
+        expected = mira_eq7(log_softmax(scores.astype(float), axis=1), 2 / 3, updates)
+        assert assignment.sweeps == updates + 1
+        assert assignment.status is ia.Status.MAX_SWEEPS
+        np.testing.assert_allclose(assignment.plan, expected, atol=1e-6)
+
+    def test_beta_zero_gives_the_probabilities_in_one_sweep(self, make: Make) -> None:
+        scores = logits()
+        assignment = ia.mira(make(scores), beta=0, temperature=0.5)
+        assert assignment.sweeps == 1
+        assert assignment.converged
+        assert assignment.gap == 0
+        np.testing.assert_allclose(np.asarray(assignment.plan), softmax(scores / 0.5, axis=1), atol=1e-14)
+
+    def test_temperature_divides_the_scores(self) -> None:
+        scores = logits()
+        divided, by_temperature = ia.mira(scores / 0.225), ia.mira(scores, temperature=0.225)
+        np.testing.assert_allclose(by_temperature.plan, divided.plan, atol=1e-12)
+        assert by_temperature.gap == pytest.approx(divided.gap, rel=1e-6)
+        assert by_temperature.objective == pytest.approx(divided.objective, rel=1e-12)
+        np.testing.assert_allclose(by_temperature.potential, divided.potential, atol=1e-12)
+
+    @given(scores_strategy, betas, st.integers(0, 2**32 - 1))
+    @settings(max_examples=50)
+    def test_permuting_and_shifting_rows_changes_nothing_else(self, scores: Any, beta: float, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        rows, columns = random.permutation(scores.shape[0]), random.permutation(scores.shape[1])
+        scores = scores.astype(float)
+        shifted = scores + random.normal(size=(len(scores), 1)) * 10
+        plain = ia.mira(scores, beta=beta, tol=1e-7, max_sweeps=3000)
+        moved = ia.mira(shifted[rows][:, columns], beta=beta, tol=1e-7, max_sweeps=3000)
+        difference = mean_total_variation(moved.plan, plain.plan[rows][:, columns])
+        assert difference <= plain.error_bound + moved.error_bound
+
+    def test_labels_carry_more_information_than_the_probabilities(self) -> None:
+        information = [ia.mira(logits(), beta=beta).mutual_information for beta in (0, 0.3, 0.6, 0.9)]
+        assert information == sorted(information)
+        assert information[-1] > information[0] + 0.1
+
+
+class TestCertificate:
+    @given(scores_strategy, st.sampled_from([0.1, 2 / 3, 0.95]), st.integers(1, 30))
+    @settings(max_examples=100)
+    def test_gap_is_primal_minus_dual(self, scores: Any, beta: float, sweeps: int) -> None:
+        scores = scores.astype(float)
+        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=sweeps)
+        above = primal(assignment.plan, scores, 1 - beta, beta)
+        below = dual(assignment.potential, scores, 1 - beta, beta)
+        scale = 1 + np.abs(scores).max()
+        assert assignment.gap >= 0
+        assert assignment.gap == pytest.approx(above - below, abs=1e-12 * scale)
+        assert assignment.objective == pytest.approx(above, abs=1e-12 * scale)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @given(scores_strategy, betas, st.integers(1, 40), st.booleans())
+    @settings(max_examples=100)
+    def test_is_never_optimistic(self, dtype: Any, scores: Any, beta: float, sweeps: int, early: bool) -> None:
+        optimum = mira_optimum(log_softmax(scores.astype(float), axis=1), beta)
+        options: dict[str, Any] = {"tol": 0, "max_sweeps": sweeps} if early else {}
+        assignment = ia.mira(scores.astype(dtype), beta=beta, **options)
+        distances = np.abs(assignment.plan.astype(float) - optimum).sum(axis=1) / 2
+        assert distances.mean() <= assignment.error_bound + 1e-13
+        assert distances.max() <= assignment.row_error_bound + 1e-13
+        if assignment.converged:
+            assert assignment.error_bound <= 1e-5
+
+    def test_float32_stalls_rather_than_claim_what_rounding_forbids(self) -> None:
+        scores = logits().astype(np.float32)
+        assignment = ia.mira(scores, tol=1e-9)
+        assert assignment.status is ia.Status.STALLED
+        assert not assignment.converged
+        assert "float64" in assignment.status.advice
+        assert ia.mira(scores.astype(float), tol=1e-9).converged
+
+    def test_running_out_of_sweeps_is_said(self) -> None:
+        assignment = ia.mira(logits(), beta=0.99, max_sweeps=3)
+        assert assignment.status is ia.Status.MAX_SWEEPS
+        assert assignment.error_bound > 1e-5
+        assert "MAX_SWEEPS" in repr(assignment)
+
+    def test_every_status_advises(self) -> None:
+        assert all(status.advice.endswith(".") for status in ia.Status)
+
+
+class TestExtremes:
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize(
+        "scores",
+        [
+            np.zeros((1, 1)),
+            np.zeros((7, 1)),
+            np.array([[3.0, -2.0, 0.5]]),
+            np.zeros((5, 4)),
+            np.tile([[1.0, 2.0, 3.0]], (6, 1)),
+            logits(8, 5, scale=1e6),
+            logits(3, 50),
+            logits(200, 2),
+            np.array([[0.0, 1e6], [1e6, 0.0], [-1e6, 1e6]]),
+        ],
+        ids=["1x1", "K=1", "B=1", "constant", "alike", "1e6", "B<K", "B>K", "mixed"],
+    )
+    @pytest.mark.parametrize("beta", [0, 2 / 3, 0.999])
+    def test_answers_finitely_and_truthfully(self, scores: Any, dtype: Any, beta: float) -> None:
+        assignment = ia.mira(scores.astype(dtype), beta=beta)
+        assert np.isfinite(assignment.plan).all()
+        np.testing.assert_allclose(assignment.plan.sum(axis=1), 1, atol=1e-5)
+        log_p = log_softmax(scores.astype(dtype).astype(float), axis=1)
+        distance = mean_total_variation(assignment.plan, mira_optimum(log_p, beta))
+        assert distance <= assignment.error_bound + 1e-11
+        assert np.isfinite([assignment.gap, assignment.objective, assignment.perplexity]).all()
+
+    def test_identical_rows_keep_their_probabilities(self) -> None:
+        """There is no information to be had; the optimum is p itself (theory, A13: I <= log B)."""
+        scores = np.tile([[1.0, 2.0, 3.0]], (6, 1))
+        assignment = ia.mira(scores, beta=0.5, tol=1e-9)
+        np.testing.assert_allclose(assignment.plan, softmax(scores, axis=1), atol=1e-8)
+        assert assignment.mutual_information == pytest.approx(0, abs=1e-12)
+
+    def test_forbidden_pairs_get_nothing(self, make: Make) -> None:
+        scores = logits(6, 4)
+        scores[0, 1] = scores[3, 2] = -np.inf
+        assignment = ia.mira(make(scores), tol=1e-9)
+        plan = np.asarray(assignment.plan)
+        assert plan[0, 1] == plan[3, 2] == 0
+        nearly = np.where(np.isfinite(scores), scores, -1e3)
+        assert mean_total_variation(plan, mira_optimum(log_softmax(nearly, axis=1), 2 / 3)) <= 1e-9
+        assert assignment.gap == pytest.approx(
+            primal(plan, scores, 1 / 3, 2 / 3) - dual(np.asarray(assignment.potential), scores, 1 / 3, 2 / 3), abs=1e-12
+        )
+
+    def test_a_label_that_no_row_may_use_is_removed(self, make: Make) -> None:
+        scores = logits(6, 4)
+        scores[:, 2] = -np.inf
+        assignment = ia.mira(make(scores), tol=1e-9)
+        without = ia.mira(make(np.delete(scores, 2, axis=1)), tol=1e-9)
+        assert assignment.converged
+        plan = np.asarray(assignment.plan)
+        assert (plan[:, 2] == 0).all()
+        np.testing.assert_allclose(np.delete(plan, 2, axis=1), np.asarray(without.plan), atol=1e-9)
+        assert float(assignment.potential[2]) == np.inf
+        assert float(assignment.marginal[2]) == 0
+        assert np.isfinite([assignment.objective, assignment.perplexity, assignment.mutual_information]).all()
+
+    def test_half_precision_at_its_maximum(self) -> None:
+        scores = np.array([[65504, -65504], [-65504, 65504], [65504, 65504]], dtype=np.float16)
+        assignment = ia.mira(scores)
+        assert assignment.plan.dtype == np.float16
+        np.testing.assert_allclose(assignment.plan, [[1, 0], [0, 1], [0.5, 0.5]])
+        assert assignment.converged
+
+
+class TestArrays:
+    def test_answers_in_the_library_dtype_and_device_of_the_scores(self, make: Make) -> None:
+        for dtype in (np.float32, np.float64):
+            scores = make(logits().astype(dtype))
+            assignment = ia.mira(scores)
+            for array in (assignment.plan, assignment.labels, assignment.marginal, assignment.potential):
+                assert type(array) is type(scores)
+                assert api.device(array) == api.device(scores)
+            assert assignment.plan.dtype == scores.dtype
+            assert assignment.plan.shape == scores.shape
+            assert assignment.labels.shape == (scores.shape[0],)
+            np.testing.assert_array_equal(np.asarray(assignment.labels), np.asarray(assignment.plan).argmax(axis=1))
+
+    def test_leaves_its_input_alone(self) -> None:
+        scores = logits()[::2, ::-1]
+        kept = scores.copy()
+        scores.flags.writeable = False
+        np.testing.assert_allclose(ia.mira(scores).plan, ia.mira(kept).plan, atol=1e-14)
+        np.testing.assert_array_equal(scores, kept)
+
+    def test_bfloat16(self) -> None:
+        scores = torch.from_numpy(logits()).to(torch.bfloat16)
+        assignment = ia.mira(scores)
+        assert assignment.plan.dtype == torch.bfloat16
+        expected = ia.mira(scores.to(torch.float64)).plan
+        assert mean_total_variation(assignment.plan.to(torch.float64).numpy(), expected.numpy()) <= 4e-3
+
+    def test_torch_scores_that_require_gradients_make_a_constant(self) -> None:
+        scores = torch.from_numpy(logits()).requires_grad_()
+        assert not ia.mira(scores).plan.requires_grad
+
+    def test_plan_is_computed_once(self) -> None:
+        assignment = ia.mira(logits())
+        assert assignment.plan is assignment.plan
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("scores", "error", "message"),
+        [
+            ([[1.0, 2.0]], TypeError, "scores must be an array .* got list"),
+            (np.array([[1, 2]]), TypeError, "real floating dtype; got int64"),
+            (np.array([[1j, 2]]), TypeError, "real floating dtype; got complex128"),
+            (np.zeros(3), ValueError, r"shape \(rows, labels\); got 1 dimensions, shape \(3,\)"),
+            (np.zeros((2, 3, 4)), ValueError, "got 3 dimensions"),
+            (np.zeros((0, 3)), ValueError, r"must not be empty; got shape \(0, 3\)"),
+            (np.zeros((3, 0)), ValueError, "must not be empty"),
+            (np.array([[0.0, 1.0], [2.0, np.nan]]), ValueError, "first is nan at row 1, column 1"),
+            (np.array([[0.0, 1.0], [np.inf, np.nan]]), ValueError, "first is inf at row 1, column 0"),
+            (np.array([[0.0, 1.0], [-np.inf, -np.inf]]), ValueError, "row 1 of scores is all -inf"),
+        ],
+    )
+    def test_scores(self, scores: Any, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            ia.mira(scores)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"beta": 1}, ValueError, r"beta must be in \[0, 1\); got 1\.0"),
+            ({"beta": -0.1}, ValueError, "beta must be in"),
+            ({"beta": float("nan")}, ValueError, "beta must be in"),
+            ({"beta": "high"}, TypeError, "beta must be a real number; got 'high'"),
+            ({"temperature": 0}, ValueError, "temperature must be positive and finite; got 0"),
+            ({"temperature": float("inf")}, ValueError, "temperature must be positive and finite"),
+            ({"tol": -1e-5}, ValueError, "tol must not be negative"),
+            ({"tol": float("nan")}, ValueError, "tol must not be negative"),
+            ({"max_sweeps": 0}, ValueError, "max_sweeps must be at least 1; got 0"),
+            ({"max_sweeps": 2.5}, TypeError, "max_sweeps must be an integer; got 2.5"),
+            ({"max_sweeps": True}, TypeError, "max_sweeps must be an integer"),
+        ],
+    )
+    def test_other_arguments(self, options: dict[str, Any], error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            ia.mira(logits(), **options)
+
+    def test_nan_is_found_in_every_library(self, make: Make) -> None:
+        scores = logits(3, 4)
+        scores[2, 1] = np.nan
+        with pytest.raises(ValueError, match="row 2, column 1"):
+            ia.mira(make(scores))
+
+    def test_numpy_scalars_are_numbers(self) -> None:
+        assignment = ia.mira(logits(), beta=np.float32(0.5), max_sweeps=np.int64(20))
+        assert assignment.sweeps <= 20
+
+    def test_the_strict_library_is_strict(self) -> None:
+        """Guards the fixture: what is not in the standard must fail there."""
+        with pytest.raises((AttributeError, TypeError)):
+            array_api_strict.asarray([1.0]).mean()
