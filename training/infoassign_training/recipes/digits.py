@@ -11,5 +11,5 @@ def digits_mira() -> Recipe:
         summary="MIRA on 8 x 8 handwritten digits",
         needs="2 CPU cores",
         expected="",
-        settings=Pretraining(mira=Mira(beta_start=0.9, beta_end=0.9)),
+        settings=Pretraining(mira=Mira(beta_start=0.9, beta_end=0.75)),
     )

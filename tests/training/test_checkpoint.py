@@ -1,0 +1,72 @@
+"""Checkpoints that can be used, and those that cannot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from infoassign_training.config import Model, Pretraining
+from infoassign_training.engine import checkpoint
+from infoassign_training.engine.checkpoint import CheckpointError
+from infoassign_training.engine.pretrain import build
+
+
+@pytest.fixture
+def saved(tmp_path: Path, small: Pretraining) -> Path:
+    method = build(small, 8)
+    optimizer = torch.optim.SGD(method.encoder.parameters(), lr=0.1)
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, 3, method, optimizer)
+    return path
+
+
+def test_comes_back(saved: Path, small: Pretraining) -> None:
+    state = checkpoint.load(saved)
+    assert state is not None
+    assert state.epochs == 3
+    other = build(Pretraining(seed=5, model=small.model, mira=small.mira), 8)
+    state.restore_method(other)
+    for one, two in zip(other.state_dict().values(), build(small, 8).state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_none_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path / "checkpoint.pt") is None
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 5000])
+def test_a_truncated_file_is_named(saved: Path, keep: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read as a checkpoint, it is damaged"):
+        checkpoint.load(saved)
+
+
+def test_a_foreign_file_is_named(saved: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, saved)
+    with pytest.raises(CheckpointError, match="is not a checkpoint of infoassign"):
+        checkpoint.load(saved)
+
+
+def test_code_in_a_file_is_not_run(saved: Path) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return Path.touch, (saved.with_name("pwned"),)
+
+    torch.save({"format": checkpoint.FORMAT, "code": Code()}, saved)
+    with pytest.raises(CheckpointError, match="damaged or foreign"):
+        checkpoint.load(saved)
+    assert not saved.with_name("pwned").exists()
+
+
+def test_a_newer_version_asks_for_an_update(saved: Path) -> None:
+    state = torch.load(saved, weights_only=True)
+    torch.save(state | {"version": checkpoint.VERSION + 1}, saved)
+    with pytest.raises(CheckpointError, match="has format version 2 and this program reads up to 1; update"):
+        checkpoint.load(saved)
+
+
+def test_another_model_is_named(saved: Path) -> None:
+    state = checkpoint.load(saved)
+    assert state is not None
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        state.restore_method(build(Pretraining(model=Model(features=7)), 8))

@@ -1,0 +1,143 @@
+"""The command line as a newcomer meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infoassign_training import __main__, pipeline
+from infoassign_training.cli import run
+from infoassign_training.config import Pretraining
+
+SMALL = (
+    "--epochs 1 --model.widths 4 8 --model.features 8 --model.projection 8 --model.projector-hidden 8"
+    " --mira.prototypes 12"
+).split()
+
+
+def outcome(*command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command line of this interpreter."""
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+
+
+def test_pretrain_trains_evaluates_and_says_where_the_report_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs" / "first"
+    assert run(["pretrain", "digits-mira", "--out", str(out), *SMALL]) == 0
+    printed = capsys.readouterr()
+    assert f"Report: {out / 'report.html'}" in printed.out
+    assert "knn" in printed.out
+    assert "pixels" in printed.out
+    for shown in ("pretrain", "loss=", "loss/lnK=", "MI=", "clusters="):
+        assert shown in printed.err
+    saved = json.loads((out / "settings.json").read_text())
+    assert saved["settings"]["epochs"] == 1
+    assert (out / "report.html").exists()
+    # The same once more: refused, and nothing touched.
+    before = (out / "report.html").stat().st_mtime_ns
+    assert run(["pretrain", "digits-mira", "--out", str(out), *SMALL]) == 1
+    assert "already holds a run" in capsys.readouterr().err
+    assert (out / "report.html").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("launcher", [["infoassign_training"], ["torch.distributed.run", "-m", "infoassign_training"]])
+def test_python_m_and_torchrun_are_the_same_program(launcher: list[str]) -> None:
+    finished = outcome("-W", "ignore", "-m", *launcher, "recipes")
+    assert finished.returncode == 0, finished.stderr
+    assert "digits-mira" in finished.stdout
+
+
+def test_recipes_say_what_they_need_and_reach(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("digits-mira", "needs", "expected", "kNN"):
+        assert word in printed
+
+
+@pytest.mark.parametrize("name", ["digits-mirra", "mira", "DIGITS"])
+def test_an_unknown_recipe_names_the_nearest(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pretrain", name, "--out", str(tmp_path / "x")]) == 1
+    assert f"no recipe is called {name!r}; did you mean 'digits-mira'?" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain"], "RECIPE"),
+        (["pretrain", "digits-mira"], "--out"),
+        (["pretrain", "digits-mira", "--out", "x", "--epoch", "3"], "--epochs"),
+        (["pretrain", "digits-mira", "--out", "x", "--epochs", "many"], "many"),
+        (["pretrain", "digits-mira", "--out", "x", "--mira.beta-end", "1"], "must be in [0, 1); got 1"),
+        (["pretrian", "digits-mira"], "pretrian"),
+        ([], "pretrain"),
+    ],
+)
+def test_wrong_words_are_explained_before_anything_is_written(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run(arguments)
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_teaches_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["pretrain", "digits-mira", "--help"])
+    printed = capsys.readouterr().out
+    for name in Pretraining().flat():
+        assert f"--{name}" in printed
+
+
+def test_report_of_no_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(tmp_path)]) == 1
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "pretrain", interrupted)
+    assert run(["pretrain", "digits-mira", "--out", str(tmp_path / "x")]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["pretrain", "digits-mira", "--out", str(tmp_path / "file" / "run"), *SMALL]) == 1
+    assert "file/run" in capsys.readouterr().err
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(__main__, "REQUIRED", ("torch", "a_package_that_is_not_there"))
+    assert __main__.main() == 1
+    assert capsys.readouterr().err == (
+        "infoassign: the command line needs a_package_that_is_not_there;"
+        " install it with: pip install 'infoassign[training]'\n"
+    )
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    script = (
+        "import sys\nfrom infoassign_training.cli import run\n"
+        "try: run(['pretrain', 'digits-mira', '--help'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    finished = outcome("-c", script)
+    assert finished.stdout.splitlines()[-1] == "False"

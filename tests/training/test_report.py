@@ -1,0 +1,124 @@
+"""The run folder and the report at the end of a run."""
+
+import base64
+import json
+import re
+import struct
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infoassign_training import pipeline
+from infoassign_training.config import Pretraining
+from infoassign_training.engine.run import Run, RunError, open_run
+from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars
+
+PICTURES = ("curves", "metrics", "clusters", "marginal")
+
+
+class Page(HTMLParser):
+    """Gathers text and images, and checks that tags close in order."""
+
+    VOID = ("meta", "img", "link", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, Any]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(finished_run: Any) -> Page:
+    page = Page()
+    page.feed((finished_run.folder / "report.html").read_text(encoding="utf-8"))
+    return page
+
+
+def test_the_folder_holds_what_the_documentation_says(finished_run: Any) -> None:
+    names = {path.name for path in finished_run.folder.iterdir()}
+    assert names == {
+        "settings.json",
+        "log.jsonl",
+        "checkpoint.pt",
+        "metrics.json",
+        "report.html",
+        *(f"{name}.png" for name in PICTURES),
+    }
+
+
+def test_metrics_are_what_the_pipeline_returned(finished_run: Any) -> None:
+    assert json.loads((finished_run.folder / "metrics.json").read_text()) == finished_run.scores
+    assert finished_run.scores.keys() == {"features", "pixels"}
+
+
+def test_the_page_is_well_formed_and_needs_no_other_file(page: Page, finished_run: Any) -> None:
+    assert page.open == []
+    source = (finished_run.folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r'(src|href)="(?!data:)', source)
+    assert len(page.images) == len(PICTURES)
+    for image, name in zip(page.images, ("metrics", "curves", "marginal", "clusters"), strict=True):
+        assert image["alt"]
+        embedded = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+        assert embedded == (finished_run.folder / f"{name}.png").read_bytes()
+        assert embedded.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", embedded[16:24])
+        assert width >= 800
+        assert height >= 300
+
+
+def test_the_page_shows_the_numbers_and_the_settings(page: Page, finished_run: Any) -> None:
+    for scores in finished_run.scores.values():
+        for value in scores.values():
+            assert f"{value:.4f}" in page.text
+    assert "--mira.beta-start" in page.text
+    assert "--model.widths" in page.text
+
+
+def test_the_report_can_be_made_again(finished_run: Any) -> None:
+    before = (finished_run.folder / "report.html").read_text(encoding="utf-8")
+    assert pipeline.report(finished_run.folder) == finished_run.scores
+    assert (finished_run.folder / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_an_unfinished_run_has_no_report(tmp_path: Path, small: Pretraining) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        pipeline.report(tmp_path)
+    run = open_run(tmp_path / "run", "small", small, resume=False, overwrite=False)
+    with pytest.raises(RunError, match="is trained for 0 of 2 epochs; finish it with pretrain --resume"):
+        pipeline.report(run.folder)
+
+
+def test_curves_of_a_single_epoch_are_visible(finished_run: Any) -> None:
+    figure = learning_curves(Run(finished_run.folder).records()[:1], 12)
+    assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1)
+
+
+def test_the_grid_is_sorted_by_size_and_frames_strangers() -> None:
+    labels = np.array([5] * 3 + [2] * 6)
+    classes = np.array([1, 1, 0] + [7] * 6)
+    figure = cluster_grid(np.zeros((9, 8, 8), np.float32), classes, labels, np.linspace(0, 1, 9, dtype=np.float32))
+    captions = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert captions == ["#2  n=6\n“7” 100%", "#5  n=3\n“1” 67%"]
+    framed = [axes for axes in figure.axes if axes.images and axes.spines["left"].get_linewidth() > 1]
+    assert len(framed) == 1
+
+
+def test_an_empty_cluster_has_no_bar_height() -> None:
+    axes = marginal_bars(np.array([0.0, 0.75, 0.25])).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [75, 25, 0]
