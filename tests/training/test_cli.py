@@ -11,10 +11,7 @@ from infoassign_training import __main__, pipeline
 from infoassign_training.cli import run
 from infoassign_training.config import Pretraining
 
-SMALL = (
-    "--epochs 1 --model.widths 4 8 --model.features 8 --model.projection 8 --model.projector-hidden 8"
-    " --mira.prototypes 12"
-).split()
+SMALL = ["--epochs", "1", "--model.widths", "4", "8", "--model.features", "8", "--mira.prototypes", "12"]
 
 
 def outcome(*command: str) -> "subprocess.CompletedProcess[str]":

@@ -29,9 +29,14 @@ def test_digits_are_split_once_and_for_all() -> None:
     assert (train.images.min(), train.images.max()) == (0, 1)
     assert torch.equal(digits()[1].images, held_out.images)
     # Every image is in exactly one of the two, with its class.
-    pairs = [(tuple(x.flatten().tolist()), int(y)) for s in (train, held_out) for x, y in zip(s.images, s.classes)]
+    pairs = [
+        (tuple(x.flatten().tolist()), int(y))
+        for s in (train, held_out)
+        for x, y in zip(s.images, s.classes, strict=True)
+    ]
     raw = load_digits()
-    assert sorted(pairs) == sorted((tuple((x / 16).flatten().tolist()), int(y)) for x, y in zip(raw.images, raw.target))
+    expected = [(tuple((x / 16).flatten().tolist()), int(y)) for x, y in zip(raw.images, raw.target, strict=True)]
+    assert sorted(pairs) == sorted(expected)
 
 
 def test_no_distortion_gives_the_image_back(images: Tensor) -> None:

@@ -27,9 +27,14 @@ def test_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
 def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(path) as file:
-        file.write(b"half of the n")
-        raise ZeroDivisionError
+
+    def fail_half_way() -> None:
+        with replacing(path) as file:
+            file.write(b"half of the n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -107,7 +107,8 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
     with run.log.open("a") as log:
         log.write(json.dumps({"epoch": 3, "loss": 0.0}) + "\n")
     resumed = train(settings, images, run)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+    expected, found = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
     assert without_seconds(run) == without_seconds(whole_run)
 
 

@@ -115,8 +115,11 @@ def test_the_grid_is_sorted_by_size_and_frames_strangers() -> None:
     figure = cluster_grid(np.zeros((9, 8, 8), np.float32), classes, labels, np.linspace(0, 1, 9, dtype=np.float32))
     captions = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert captions == ["#2  n=6\n“7” 100%", "#5  n=3\n“1” 67%"]
-    framed = [axes for axes in figure.axes if axes.images and axes.spines["left"].get_linewidth() > 1]
-    assert len(framed) == 1
+    frames = [patch for axes in figure.axes for patch in axes.patches]
+    assert len(frames) == 9
+    strange = [frame for frame in frames if frame.get_linewidth() > 1]
+    # The stranger is the likeliest of label 5, so the first of the second row.
+    assert [frame.get_xy() for frame in strange] == [(0.5, 10.5)]
 
 
 def test_an_empty_cluster_has_no_bar_height() -> None:

@@ -64,6 +64,7 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
         args=options,
         config=FLAGS,
     )
+    sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
     from infoassign_training import pipeline
 
     scores = pipeline.pretrain(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 BLUE, ORANGE, GREY = "#2f5d9b", "#d9822b", "#9aa3ad"
@@ -95,33 +96,33 @@ def cluster_grid(
 ) -> Figure:
     """The likeliest images of every pseudo-label, one label a row, largest first.
 
-    Images (N, H, W) in [0, 1], true classes (N,), pseudo-labels (N,), and the probability (N,) each image has of its
+    Images (N, S, S) in [0, 1], true classes (N,), pseudo-labels (N,), and the probability (N,) each image has of its
     own pseudo-label. An image that is not of its row's commonest class is framed.
     """
     clusters, sizes = np.unique(labels, return_counts=True)
     clusters = clusters[np.argsort(-sizes, kind="stable")]
+    size = images.shape[-1]
+    pitch = size + 2
     blocks = 2 if len(clusters) > 8 else 1
     rows = -(-len(clusters) // blocks)
-    figure = Figure(figsize=(1.2 + 5.6 * blocks, 0.6 + 0.46 * rows))
-    grid = figure.subplots(rows, blocks * (shown + 4), squeeze=False)
-    for axes in grid.flat:
+    figure = Figure(figsize=(5.2 * blocks, 0.4 * rows + 0.2), layout="constrained")
+    for block, axes in enumerate(figure.subplots(1, blocks, squeeze=False)[0]):
+        sheet = np.zeros((rows * pitch, shown * pitch))
+        for row, cluster in enumerate(clusters[block * rows : (block + 1) * rows]):
+            members = np.flatnonzero(labels == cluster)
+            commonest = int(np.bincount(classes[members]).argmax())
+            purity = float(np.mean(classes[members] == commonest))
+            caption = f"#{cluster}  n={len(members)}\n“{commonest}” {purity:.0%}"
+            axes.text(-2, (row + 0.5) * pitch, caption, fontsize=7.5, ha="right", va="center")
+            likeliest = members[np.argsort(-confidence[members], kind="stable")][:shown]
+            for column, member in enumerate(likeliest):
+                top, left = row * pitch + 1, column * pitch + 1
+                sheet[top : top + size, left : left + size] = images[member]
+                strange = classes[member] != commonest
+                color, width = (ORANGE, 1.8) if strange else ("#d5d9de", 0.6)
+                axes.add_patch(
+                    Rectangle((left - 0.5, top - 0.5), size, size, fill=False, edgecolor=color, linewidth=width)
+                )
+        axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
         axes.axis("off")
-    for position, cluster in enumerate(clusters):
-        block, row = divmod(position, rows)
-        cells = grid[row, block * (shown + 4) : (block + 1) * (shown + 4)]
-        members = np.flatnonzero(labels == cluster)
-        commonest = int(np.bincount(classes[members]).argmax())
-        purity = float(np.mean(classes[members] == commonest))
-        cells[0].text(0, 0.5, f"#{cluster}  n={len(members)}\n“{commonest}” {purity:.0%}", fontsize=7.5,
-                      va="center", transform=cells[0].transAxes)  # fmt: skip
-        likeliest = members[np.argsort(-confidence[members], kind="stable")][:shown]
-        for axes, member in zip(cells[3:], likeliest, strict=False):
-            axes.axis("on")
-            axes.imshow(images[member], cmap="gray_r", vmin=0, vmax=1)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            strange = classes[member] != commonest
-            axes.spines[:].set_color(ORANGE if strange else "#d5d9de")
-            axes.spines[:].set_linewidth(1.8 if strange else 0.6)
-    figure.subplots_adjust(left=0.01, right=0.995, top=0.995, bottom=0.005, wspace=0.08, hspace=0.12)
     return figure
