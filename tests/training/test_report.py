@@ -78,7 +78,7 @@ def test_the_page_is_well_formed_and_needs_no_other_file(page: Page, finished_ru
         assert embedded == (finished_run.folder / f"{name}.png").read_bytes()
         assert embedded.startswith(b"\x89PNG")
         width, height = struct.unpack(">II", embedded[16:24])
-        assert width >= 800
+        assert width >= 600
         assert height >= 300
 
 

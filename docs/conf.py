@@ -1,0 +1,31 @@
+"""Sphinx configuration."""
+
+import infoassign
+
+project = "infoassign"
+author = "the infoassign authors"
+project_copyright = "2026, the infoassign authors"
+release = version = infoassign.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+html_theme = "furo"
+html_title = "infoassign"
+html_static_path: list[str] = []
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+napoleon_google_docstring = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+# Doctests of docstrings run under pytest; here those of the pages do.
+doctest_test_doctest_blocks = ""
