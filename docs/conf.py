@@ -11,7 +11,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas without a content network
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]

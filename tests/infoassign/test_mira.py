@@ -306,6 +306,13 @@ class TestRefusals:
         with pytest.raises(ValueError, match="row 2, column 1"):
             ia.mira(make(scores))
 
+    def test_unchecked_nan_is_not_called_a_solution(self) -> None:
+        scores = logits()
+        scores[2, 1] = np.nan
+        assignment = ia.mira(scores, check_finite=False)
+        assert not assignment.converged
+        assert np.isnan(assignment.error_bound)
+
     def test_numpy_scalars_are_numbers(self) -> None:
         assignment = ia.mira(logits(), beta=np.float32(0.5), max_sweeps=np.int64(20))
         assert assignment.sweeps <= 20
