@@ -57,34 +57,25 @@ def solve(sweep: Sweep, family: Family, *, tol: float, max_sweeps: int) -> Solut
         masses = sweep(potential)
         sweeps += 1
         log_marginal = masses.log_columns - log(masses.rows)
-        usable = log_marginal > -xp.inf
-        status: Status | None = None
-        certificate = None
+        usable = log_marginal != -xp.inf  # a NaN stays in, to be seen in the answer
         # Without a coupling between the rows (rho = 0) the first sweep is the answer.
-        if sweeps == max_sweeps or family.strength == 0:
-            status = Status.MAX_SWEEPS
-        if tol > 0 or status is not None:
+        last = sweeps == max_sweeps or family.strength == 0
+        if tol > 0 or last:
             certificate = certify(family, potential, log_marginal, usable, sweep.compute_dtype)
-        if tol > 0 and certificate is not None:
-            bound, floor = float(certificate.error_bound), float(certificate.floor)
-            if bound < best_bound:
-                best_bound, best_sweep = bound, sweeps
-            if bound <= tol:
-                status = Status.CONVERGED
-            elif (floor > tol and (bound <= 2 * floor or family.strength == 0)) or sweeps - best_sweep >= PATIENCE:
-                status = Status.STALLED
-        if status is not None and certificate is not None:
-            return Solution(
-                potential=potential,
-                usable=usable,
-                log_marginal=log_marginal,
-                mean_log_normalizer=masses.log_normalizers / masses.rows,
-                certificate=certificate,
-                sweeps=sweeps,
-                status=status,
-            )
+            status = Status.MAX_SWEEPS if last else None
+            if tol > 0:
+                bound, floor = float(certificate.error_bound), float(certificate.floor)
+                if bound < best_bound:
+                    best_bound, best_sweep = bound, sweeps
+                if bound <= tol:
+                    status = Status.CONVERGED
+                elif (floor > tol and bound <= 2 * floor) or sweeps - best_sweep >= PATIENCE:
+                    status = Status.STALLED
+            if status is not None:
+                mean_log_normalizer = masses.log_normalizers / masses.rows
+                return Solution(potential, usable, log_marginal, mean_log_normalizer, certificate, sweeps, status)
         following = plain_step(family, potential, log_marginal, usable)
-        # The potential is rounded to what the sweep can represent, so that the certificate is about the
-        # very numbers that made the plan and not about their neighbours.
+        # The potential is rounded to what the sweep can represent, so that the certificate is about the very
+        # numbers that made the plan and not about their neighbours.
         scaled = xp.astype(following / family.epsilon, sweep.compute_dtype)
         potential = xp.astype(scaled, sweep.vector_dtype) * family.epsilon
