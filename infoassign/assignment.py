@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import array_api_compat as api
+import numpy as np
 
 from infoassign.objective import Family
 from infoassign.result import Assignment
@@ -39,14 +40,14 @@ def mira(
         array library. A row may be shifted by a constant. ``-inf`` forbids a label to a row. For torch tensors
         the assignment is a constant: no gradient flows through it.
     beta
-        Weight of the mutual information, in [0, 1). At 0 the labels are the model's probabilities; towards 1 they
-        become sharp and evenly used.
+        Weight of the mutual information, in [0, 1). At 0 the labels are the model's probabilities; the larger it is,
+        the more information they carry.
     temperature
         What divides the scores, > 0.
     tol
         Bound to reach on the mean total variation to the optimal labels, that is on
-        :attr:`Assignment.error_bound`; >= 0. With 0 exactly `max_sweeps` sweeps are made, as the papers do; nothing
-        is then read back from the device, if `check_finite` is off too.
+        :attr:`Assignment.error_bound`; >= 0. With 0 exactly `max_sweeps` sweeps are made, as the papers do (one if
+        beta is 0, where the first is exact); nothing is then read back from the device, if `check_finite` is off too.
     max_sweeps
         Passes over the scores at most, >= 1. n sweeps are n - 1 updates of eq. 7.
     check_finite
@@ -60,10 +61,10 @@ def mira(
     Raises
     ------
     TypeError
-        If `scores` is not an array, or not of a real floating dtype.
+        If `scores` is not an array, or not of a real floating dtype of at most double precision.
     ValueError
         If `scores` is not a matrix, is empty, has NaN, ``+inf`` or a row that is all ``-inf``; or if another
-        argument is out of its range.
+        argument is out of its range, temperature times 1 - beta too small for the dtype included.
 
     Examples
     --------
@@ -105,7 +106,9 @@ def mira(
     log_prior = xp.full((columns,), -log(columns), dtype=sweep.vector_dtype, device=api.device(scores))
     family = Family(epsilon=epsilon, strength=beta * temperature, log_prior=log_prior)
     solution = solve(sweep, family, tol=tol, max_sweeps=max_sweeps)
-    return Assignment(_sweep=sweep, _family=family, _solution=solution, _unit=temperature, rows=rows)
+    return Assignment(
+        _sweep=sweep, _family=family, _solution=solution, _unit=temperature, _dtype=scores.dtype, rows=rows
+    )
 
 
 def _integer(name: str, value: object) -> int:
@@ -129,9 +132,13 @@ def _validate_scores(scores: Array, *, check_finite: bool) -> Any:
             f"scores must be an array (NumPy, torch, CuPy, JAX, ...); got {type(scores).__name__};"
             " convert it first, for instance with numpy.asarray"
         )
+    if isinstance(scores, np.ma.MaskedArray):
+        raise TypeError(
+            "scores must not be a masked array; forbid pairs by -inf, for instance scores.filled(-numpy.inf)"
+        )
     xp = api.array_namespace(scores)
-    if not xp.isdtype(scores.dtype, "real floating"):
-        raise TypeError(f"scores must have a real floating dtype; got {scores.dtype}")
+    if not xp.isdtype(scores.dtype, "real floating") or xp.finfo(scores.dtype).bits > 64:
+        raise TypeError(f"scores must have a real floating dtype of at most 64 bits; got {scores.dtype}")
     if scores.ndim != 2:
         raise ValueError(
             f"scores must have shape (rows, labels); got {scores.ndim} dimensions, shape {tuple(scores.shape)}"
@@ -142,7 +149,7 @@ def _validate_scores(scores: Array, *, check_finite: bool) -> Any:
         invalid = xp.isnan(scores) | (scores == xp.inf)
         if bool(xp.any(invalid)):
             row, column = divmod(_first(xp, xp.reshape(invalid, (-1,))), scores.shape[1])
-            first = float(scores[row, column])
+            first = "nan" if bool(xp.isnan(scores[row, column])) else "inf"
             raise ValueError(f"scores must not hold NaN or +inf; the first is {first} at row {row}, column {column}")
         without_label = xp.all(scores == -xp.inf, axis=1)
         if bool(xp.any(without_label)):

@@ -86,7 +86,7 @@ def closed_form_gap(strength: float, log_u: Array, d: Array) -> Array:
     return strength * xp.sum(xp.where(near, u * (d_near * xp.exp(d_near) - xp.expm1(d_near)), far))
 
 
-def certify(family: Family, potential: Array, log_marginal: Array, usable: Array, compute_dtype: Any) -> Certificate:
+def certify(family: Family, potential: Array, log_marginal: Array, usable: Array, rows: int, dtype: Any) -> Certificate:
     """Bound the distance from ``W(v)`` to the optimum (A5), rounding of the sweep included.
 
     Parameters
@@ -99,26 +99,30 @@ def certify(family: Family, potential: Array, log_marginal: Array, usable: Array
         ``log wbar`` of the sweep at `potential`, shape (K,).
     usable
         Which columns some row may use, shape (K,), boolean.
-    compute_dtype
+    rows
+        The number of rows B that the sweep summed over.
+    dtype
         The dtype in which the sweep computed the plan.
     """
     xp = api.array_namespace(potential)
-    zero = xp.zeros_like(xp.sum(potential))
     epsilon, rho = family.epsilon, family.strength
-
-    # Rounding, in units of the unit roundoff. The operations of a sweep, in order, leave log w off by up to
-    # 2 S + |(s - v) / epsilon| + |log w| + a few, where S = |s - max_k s_k| / epsilon <= spread - log w. A column's
-    # mass comes from entries no lighter than itself; in a row they weigh in by w, and -w log w sums to log K.
-    unit = float(xp.finfo(compute_dtype).eps) / 2
-    log_columns = log(potential.shape[0])
-    lowest = xp.min(xp.where(usable, potential, xp.inf))
-    highest = xp.max(xp.where(usable, potential, -xp.inf))
-    spread = (highest - lowest) / epsilon + log_columns
-    rounded_row = unit * (2 * spread + 2 * log_columns + 8)
-    if rho == 0:
-        return Certificate(zero, rounded_row, rounded_row, rounded_row)
-    rounded_column = unit * (3 * spread + 3 * xp.where(usable, -log_marginal, 0.0) + 10)
     wbar = xp.where(usable, xp.exp(log_marginal), 0.0)
+    highest = xp.max(xp.where(usable, potential, -xp.inf))
+    # |v - max v| / epsilon: how far below its row's maximum a column's potential can lift an entry.
+    lift = xp.where(usable, (highest - potential) / epsilon, 0.0)
+
+    # Rounding. The operations of a sweep, in order, leave log w off by up to 2 S + |(s - v) / epsilon| + |log w| + a
+    # few units, where S = (max_k s_k - s) / epsilon <= lift + log K - log w, and the sums add at most a unit of their
+    # own dtype per term. A column's mass comes from entries no lighter than itself. In a row entries weigh in by w,
+    # where -w log w sums to at most log K; over all rows, lift weighs in by wbar.
+    unit = float(xp.finfo(dtype).eps) / 2
+    sums = (rows + potential.shape[0]) * float(xp.finfo(potential.dtype).eps) / 2
+    log_k = log(potential.shape[0])
+    rounded_mean = unit * (2 * xp.sum(wbar * lift) + 4 * log_k + 8) + sums
+    rounded_row = xp.maximum(unit * (2 * xp.max(lift) + 4 * log_k + 8) + sums, rounded_mean)
+    if rho == 0:
+        return Certificate(xp.zeros_like(highest), rounded_mean, rounded_row, rounded_mean)
+    rounded_column = unit * (3 * (lift + log_k) + 3 * xp.where(usable, -log_marginal, 0.0) + 10) + sums
 
     log_u, _ = log_target(family, potential, usable)
     d = xp.where(usable, log_marginal, 0.0) - xp.where(usable, log_u, 0.0)
@@ -127,15 +131,16 @@ def certify(family: Family, potential: Array, log_marginal: Array, usable: Array
 
     # Mean over rows: TV <= sqrt(gap / (4 epsilon)). To leading order gap is rho sum wbar d^2 / 2, a squared norm
     # of d, so the rounding of d adds its own norm.
-    mean_floor = rounded_row + xp.sqrt(rho / (8 * epsilon) * xp.sum(wbar * rounded_column**2))
+    mean_floor = rounded_mean + xp.sqrt(rho / (8 * epsilon) * xp.sum(wbar * rounded_column**2))
     mean_bound = xp.sqrt(gap / (4 * epsilon)) + mean_floor
     # Worst row: TV <= tanh(rho osc(d) / (4 epsilon)).
     rounded_oscillation = 2 * xp.max(xp.where(usable, rounded_column, 0.0))
     row_floor = rounded_row + xp.tanh(rho / (4 * epsilon) * rounded_oscillation)
     row_bound = rounded_row + xp.tanh(rho / (4 * epsilon) * (oscillation + rounded_oscillation))
+    one = xp.ones_like(gap)  # no total variation is larger
     return Certificate(
         gap=gap,
-        error_bound=xp.minimum(mean_bound, row_bound),
-        row_error_bound=row_bound,
+        error_bound=xp.minimum(xp.minimum(mean_bound, row_bound), one),
+        row_error_bound=xp.minimum(row_bound, one),
         floor=xp.minimum(mean_floor, row_floor),
     )

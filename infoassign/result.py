@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from math import exp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat as api
 
@@ -64,13 +64,16 @@ class Assignment:
     _solution: "Solution" = field(repr=False)
     _unit: float
     """The temperature: energies of the solution are in units of raw scores, those shown in scores / temperature."""
+    _dtype: Any = field(repr=False)
+    """The dtype of the scores, and of the plan that is shown."""
     rows: int
     """The number of rows B."""
 
     @cached_property
     def plan(self) -> Array:
         """Soft labels, shape (B, K), rows in the simplex; library, device and dtype of the scores."""
-        return self._sweep.plan(self._solution.potential)
+        computed = self._sweep.plan(self._solution.potential)
+        return api.array_namespace(computed).astype(computed, self._dtype, copy=False)
 
     @cached_property
     def labels(self) -> Array:
@@ -102,7 +105,8 @@ class Assignment:
     def error_bound(self) -> float:
         """Bound on the mean over rows of the total variation to the optimal plan (theory, A5).
 
-        It includes what rounding in the dtype of the computation can add.
+        It includes what rounding in the dtype of the computation can add. Half precision is computed in float32, and
+        the bound is about that plan: showing it in half precision then rounds every entry once more.
         """
         return float(self._solution.certificate.error_bound)
 
@@ -136,7 +140,7 @@ class Assignment:
     @cached_property
     def mutual_information(self) -> float:
         """Mutual information between label and row, in nats (MIRA, eq. 2); at most ``log min(B, K)``."""
-        return float(mutual_information(self.plan))
+        return float(mutual_information(self._sweep.plan(self._solution.potential)))
 
     @property
     def perplexity(self) -> float:

@@ -10,7 +10,7 @@ from infoassign.result import Status
 from infoassign_backends.protocol import Array, Sweep
 
 PATIENCE = 100
-"""Sweeps without a better bound after which rounding is taken to have won."""
+"""Sweeps without a smaller gap after which rounding is taken to have won."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def plain_step(family: Family, potential: Array, log_marginal: Array, usable: Ar
 
     ``v+ = rho / (rho + epsilon) (v + epsilon log(wbar / r))``. For MIRA and ``u = r exp(v / rho)`` this is eq. 7,
     ``u+ = wbar^(1 - beta) u^beta``, a contraction of modulus beta = rho / (rho + epsilon) in ``log u`` (A6). The
-    scale of ``u`` is invisible to the plan, yet it is the eigenvalue 1 of the iteration: renormalising each
-    step leaves the local rate beta lambda_2 (A7).
+    scale of ``u`` is invisible to the plan, yet it is the slowest mode of the iteration, of rate beta exactly:
+    renormalising each step leaves the local rate beta lambda_2 (A7).
     """
     xp = api.array_namespace(potential)
     beta = family.strength / (family.strength + family.epsilon)
@@ -51,7 +51,7 @@ def solve(sweep: Sweep, family: Family, *, tol: float, max_sweeps: int) -> Solut
     """
     xp = api.array_namespace(family.log_prior)
     potential = xp.zeros_like(family.log_prior)
-    best_bound, best_sweep = inf, 0
+    best_gap, best_sweep = inf, 0
     sweeps = 0
     while True:
         masses = sweep(potential)
@@ -61,12 +61,12 @@ def solve(sweep: Sweep, family: Family, *, tol: float, max_sweeps: int) -> Solut
         # Without a coupling between the rows (rho = 0) the first sweep is the answer.
         last = sweeps == max_sweeps or family.strength == 0
         if tol > 0 or last:
-            certificate = certify(family, potential, log_marginal, usable, sweep.compute_dtype)
+            certificate = certify(family, potential, log_marginal, usable, masses.rows, sweep.compute_dtype)
             status = Status.MAX_SWEEPS if last else None
             if tol > 0:
-                bound, floor = float(certificate.error_bound), float(certificate.floor)
-                if bound < best_bound:
-                    best_bound, best_sweep = bound, sweeps
+                gap, bound, floor = (float(x) for x in (certificate.gap, certificate.error_bound, certificate.floor))
+                if gap < best_gap:
+                    best_gap, best_sweep = gap, sweeps
                 if bound <= tol:
                     status = Status.CONVERGED
                 elif (floor > tol and bound <= 2 * floor) or sweeps - best_sweep >= PATIENCE:

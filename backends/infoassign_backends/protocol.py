@@ -43,7 +43,7 @@ class Sweep(Protocol):
         """Pass over the data once, at a potential of shape (K,) and dtype `vector_dtype`."""
 
     def plan(self, potential: Array) -> Array:
-        """Return ``W(v)``, shape (B, K), in the dtype of the scores that were prepared."""
+        """Return ``W(v)``, shape (B, K), in `compute_dtype`."""
 
     def labels(self, potential: Array) -> Array:
         """Return the column of the largest entry of every row of ``W(v)``, shape (B,), integer."""
@@ -53,4 +53,10 @@ class Backend(Protocol):
     """A module that knows how to pass over the arrays of one library."""
 
     def prepare(self, scores: Array, epsilon: float) -> Sweep:
-        """Do once what is costly: scores (B, K) of a real floating dtype, epsilon > 0."""
+        """Do once what is costly: scores (B, K) of at most double precision, epsilon > 0.
+
+        Raises
+        ------
+        ValueError
+            If epsilon is below the smallest normal number of the dtype of the computation.
+        """

@@ -265,8 +265,8 @@ class TestRefusals:
         ("scores", "error", "message"),
         [
             ([[1.0, 2.0]], TypeError, "scores must be an array .* got list"),
-            (np.array([[1, 2]]), TypeError, "real floating dtype; got int64"),
-            (np.array([[1j, 2]]), TypeError, "real floating dtype; got complex128"),
+            (np.array([[1, 2]]), TypeError, "real floating dtype of at most 64 bits; got int64"),
+            (np.array([[1j, 2]]), TypeError, "real floating dtype of at most 64 bits; got complex128"),
             (np.zeros(3), ValueError, r"shape \(rows, labels\); got 1 dimensions, shape \(3,\)"),
             (np.zeros((2, 3, 4)), ValueError, "got 3 dimensions"),
             (np.zeros((0, 3)), ValueError, r"must not be empty; got shape \(0, 3\)"),

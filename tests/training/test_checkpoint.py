@@ -1,19 +1,23 @@
 """Checkpoints that can be used, and those that cannot."""
 
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 import torch
 
 from infoassign_training.config import Model, Pretraining
-from infoassign_training.engine import checkpoint
+from infoassign_training.engine import checkpoint, files
 from infoassign_training.engine.checkpoint import CheckpointError
 from infoassign_training.engine.pretrain import build
+
+IMAGES = torch.zeros(128, 1, 8, 8)
+"""What a model is built for; only the shape counts."""
 
 
 @pytest.fixture
 def saved(tmp_path: Path, small: Pretraining) -> Path:
-    method = build(small, 8)
+    method = build(small, IMAGES)
     optimizer = torch.optim.SGD(method.encoder.parameters(), lr=0.1)
     path = tmp_path / "checkpoint.pt"
     checkpoint.save(path, 3, method, optimizer)
@@ -24,9 +28,9 @@ def test_comes_back(saved: Path, small: Pretraining) -> None:
     state = checkpoint.load(saved)
     assert state is not None
     assert state.epochs == 3
-    other = build(Pretraining(seed=5, model=small.model, mira=small.mira), 8)
+    other = build(Pretraining(seed=5, model=small.model, mira=small.mira), IMAGES)
     state.restore_method(other)
-    for one, two in zip(other.state_dict().values(), build(small, 8).state_dict().values(), strict=True):
+    for one, two in zip(other.state_dict().values(), build(small, IMAGES).state_dict().values(), strict=True):
         assert torch.equal(one, two)
 
 
@@ -65,8 +69,46 @@ def test_a_newer_version_asks_for_an_update(saved: Path) -> None:
         checkpoint.load(saved)
 
 
+def test_a_checkpoint_without_all_its_parts_is_named(saved: Path) -> None:
+    torch.save({"format": checkpoint.FORMAT, "epochs": 3}, saved)
+    with pytest.raises(CheckpointError, match="lacks method, optimizer, version"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_is_an_os_error(saved: Path, small: Pretraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes go to a device that is always full, through torch's serialisation and all."""
+    before = saved.read_bytes()
+
+    def on_the_full_device(**_: object) -> IO[bytes]:
+        file = open("/dev/full", "wb")  # noqa: SIM115, PTH123 - replacing() closes it
+        return cast(IO[bytes], _NamedLike(file, str(saved.with_name("temporary"))))
+
+    monkeypatch.setattr(files, "NamedTemporaryFile", on_the_full_device)
+    method = build(small, IMAGES)
+    with pytest.raises(OSError, match=r"No space left on device.*what it held before is kept"):
+        checkpoint.save(saved, 4, method, torch.optim.SGD(method.encoder.parameters(), lr=0.1))
+    assert saved.read_bytes() == before
+
+
+class _NamedLike:
+    """A file with a name, as NamedTemporaryFile returns."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.file, self.name = file, name
+
+    def __enter__(self) -> "_NamedLike":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+
 def test_another_model_is_named(saved: Path) -> None:
     state = checkpoint.load(saved)
     assert state is not None
     with pytest.raises(CheckpointError, match="belongs to another model"):
-        state.restore_method(build(Pretraining(model=Model(features=7)), 8))
+        state.restore_method(build(Pretraining(model=Model(features=7)), IMAGES))

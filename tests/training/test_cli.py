@@ -1,12 +1,14 @@
 """The command line as a newcomer meets it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import infoassign
 from infoassign_training import __main__, pipeline
 from infoassign_training.cli import run
 from infoassign_training.config import Pretraining
@@ -14,9 +16,10 @@ from infoassign_training.config import Pretraining
 SMALL = ["--epochs", "1", "--model.widths", "4", "8", "--model.features", "8", "--mira.prototypes", "12"]
 
 
-def outcome(*command: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command line of this interpreter."""
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+def outcome(*command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command line of this interpreter; torchrun leaves its temporary files in the folder."""
+    environment = os.environ | {"TMPDIR": str(folder)}
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_pretrain_trains_evaluates_and_says_where_the_report_lies(
@@ -40,11 +43,51 @@ def test_pretrain_trains_evaluates_and_says_where_the_report_lies(
     assert (out / "report.html").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("launcher", [["infoassign_training"], ["torch.distributed.run", "-m", "infoassign_training"]])
-def test_python_m_and_torchrun_are_the_same_program(launcher: list[str]) -> None:
-    finished = outcome("-W", "ignore", "-m", *launcher, "recipes")
-    assert finished.returncode == 0, finished.stderr
-    assert "digits-mira" in finished.stdout
+def test_python_m_and_torchrun_are_the_same_program(tmp_path: Path) -> None:
+    listed = outcome("-m", "infoassign_training", "recipes", folder=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "digits-mira" in listed.stdout
+    out = tmp_path / "run"
+    torchrun = ["-W", "ignore", "-m", "torch.distributed.run", "-m", "infoassign_training"]
+    trained = outcome(*torchrun, "pretrain", "digits-mira", "--out", str(out), *SMALL, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert (out / "report.html").exists()
+
+
+def test_resuming_takes_the_settings_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was said at the start need not be said again, and must not be contradicted."""
+    out = str(tmp_path / "run")
+    assert run(["pretrain", "digits-mira", "--out", out, *SMALL]) == 0
+    assert run(["pretrain", "digits-mira", "--out", out, "--resume"]) == 0
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]["epochs"] == 1
+    capsys.readouterr()
+    assert run(["pretrain", "digits-mira", "--out", out, "--resume", "--epochs", "7"]) == 1
+    assert "started with other settings: epochs was 1, now 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--batch-size", "5000"], ["--model.widths", "4", "4", "4", "4", "4"]])
+def test_what_cannot_be_trained_touches_no_folder(
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Least of all the finished run that --overwrite was going to replace."""
+    out = tmp_path / "run"
+    assert run(["pretrain", "digits-mira", "--out", str(out), *wrong]) == 1
+    assert not out.exists()
+    assert run(["pretrain", "digits-mira", "--out", str(out), *SMALL]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run(["pretrain", "digits-mira", "--out", str(out), "--overwrite", *wrong]) == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert capsys.readouterr().err.splitlines()[-1].startswith("infoassign: ")
+
+
+def test_the_recipe_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pretrain", "--out", str(tmp_path / "x"), "--batch-size", "5000", "digits-mira"]) == 1
+    assert "batch_size 5000 is larger" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"infoassign {infoassign.__version__}\n"
 
 
 def test_recipes_say_what_they_need_and_reach(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,11 +173,11 @@ def test_without_the_extra_one_line_says_what_to_install(
     )
 
 
-def test_help_does_not_wait_for_torch() -> None:
+def test_help_does_not_wait_for_torch(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom infoassign_training.cli import run\n"
         "try: run(['pretrain', 'digits-mira', '--help'])\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
-    finished = outcome("-c", script)
+    finished = outcome("-c", script, folder=tmp_path)
     assert finished.stdout.splitlines()[-1] == "False"

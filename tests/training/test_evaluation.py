@@ -64,6 +64,25 @@ def test_fitting_never_sees_the_held_out_classes() -> None:
     assert kmeans_agreement(other, clusters=4) == (1.0, 1.0)
 
 
+def test_clusters_are_found_on_the_training_images_alone() -> None:
+    """Held-out images in four groups do not help when the training images lie in a single one."""
+    grouped, random = blobs(), np.random.default_rng(0)
+    lump = (10 + random.normal(size=(80, 4))).astype(np.float32)
+    features = Features(lump, grouped.train_classes, grouped.held_out, grouped.held_out_classes)
+    nmi, ari = kmeans_agreement(features, clusters=4)
+    assert nmi < 0.99
+    assert ari < 0.99
+
+
+def test_the_linear_probe_does_not_depend_on_the_units_of_a_feature() -> None:
+    features = random_features()
+    units = np.array([1e-4, 1e-2, 1, 1, 1e2, 1e4], dtype=np.float32)
+    rescaled = Features(
+        features.train * units, features.train_classes, features.held_out * units, features.held_out_classes
+    )
+    assert linear_probe(rescaled) == linear_probe(features)
+
+
 def test_extraction_is_in_evaluation_mode_and_in_order() -> None:
     train, held_out = digits()
     encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.5)).train()

@@ -12,10 +12,13 @@ from infoassign_training.methods.mira import Mira
 from infoassign_training.models.heads import Prototypes
 from infoassign_training.models.resnet import SmallResNet
 
+IMAGES = torch.zeros(128, 1, 8, 8)
+"""What a model is built for; only the shape counts."""
+
 
 @pytest.fixture
 def method(small: Pretraining) -> Mira:
-    return build(small, image_size=8)
+    return build(small, IMAGES)
 
 
 @pytest.fixture
@@ -46,10 +49,10 @@ def test_prototype_logits_are_cosines() -> None:
 def test_weights_depend_on_the_seed_alone(small: Pretraining) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = build(small, 8)
+    first = build(small, IMAGES)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    second = build(small, 8)
+    second = build(small, IMAGES)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -66,6 +69,19 @@ def test_loss_is_equation_8(method: Mira, views: tuple[torch.Tensor, torch.Tenso
     log_q = [torch.log_softmax(s / method.settings.student_temperature, dim=1) for s in students]
     terms = [-(labels[0] * log_q[1]).sum(dim=1).mean(), -(labels[1] * log_q[0]).sum(dim=1).mean()]
     assert float(step.loss.detach()) == pytest.approx(float(sum(terms)) / 2, abs=5e-3)
+
+
+def test_a_finished_model_labels_by_its_student_with_the_last_beta(
+    method: Mira, views: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    method.eval()
+    with torch.no_grad():
+        logits = method.prototypes(method.projector(method.encoder(views[0])))
+    settings = method.settings
+    assert settings.beta_start != settings.beta_end
+    expected = ia.mira(logits, beta=settings.beta_end, temperature=settings.teacher_temperature, tol=settings.tolerance)
+    method.train()
+    torch.testing.assert_close(method.label(views[0]).plan, expected.plan)
 
 
 def test_only_the_student_learns(method: Mira, views: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -5,19 +5,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from infoassign_training.config import Mira, Optimizer, Pretraining
+from infoassign_training import config
+from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.digits import digits
-from infoassign_training.engine import checkpoint
-from infoassign_training.engine.pretrain import TrainingError, build, plateau_alarm, train
+from infoassign_training.engine import checkpoint, pretrain
+from infoassign_training.engine.pretrain import TrainingError, alarm, build
 from infoassign_training.engine.run import Run, open_run
+from infoassign_training.methods.mira import Mira
+
+
+def train(settings: Pretraining, images: torch.Tensor, run: Run) -> Mira:
+    """Train from initial weights, or from the run's checkpoint."""
+    return pretrain.train(build(settings, images), settings, images, run)
 
 
 def new_run(folder: Path, settings: Pretraining) -> Run:
-    return open_run(folder, "small", settings, resume=False, overwrite=False)
+    with open_run(folder, "small", settings) as run:
+        return run
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +57,7 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretr
 
 
 def test_training_lowers_the_loss(tmp_path: Path, small: Pretraining) -> None:
-    settings = replace(small, epochs=8, mira=Mira(prototypes=12, beta_start=0.9, beta_end=0.9))
+    settings = replace(small, epochs=8, mira=config.Mira(prototypes=12, beta_start=0.9, beta_end=0.9))
     run = new_run(tmp_path, settings)
     train(settings, digits()[0].images, run)
     losses = [record["loss"] for record in run.records()]
@@ -58,7 +67,7 @@ def test_training_lowers_the_loss(tmp_path: Path, small: Pretraining) -> None:
 def test_prototypes_are_frozen_at_first_and_learn_afterwards(
     tmp_path: Path, small: Pretraining, images: torch.Tensor
 ) -> None:
-    initial = build(small, 8).prototypes.weight
+    initial = build(small, images).prototypes.weight
     settings = replace(small, epochs=1)
     frozen = train(settings, images, new_run(tmp_path / "frozen", settings))
     settings = replace(settings, mira=replace(small.mira, freeze_prototypes_epochs=0))
@@ -92,13 +101,15 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "from infoassign_training.data.digits import digits\n"
         "from infoassign_training.engine import pretrain\n"
         "from infoassign_training.engine.run import Run\n"
-        "step = pretrain._finite_step\n"
-        "def fatal(method, views, beta, epoch, index):\n"
-        "    if index == 5: os.kill(os.getpid(), 9)\n"
-        "    return step(method, views, beta, epoch, index)\n"
+        "step, calls = pretrain._finite_step, []\n"
+        "def fatal(*arguments):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 6: os.kill(os.getpid(), 9)\n"
+        "    return step(*arguments)\n"
         "pretrain._finite_step = fatal\n"
         "run = Run(pathlib.Path(sys.argv[1]))\n"
-        "pretrain.train(run.read().settings, digits()[0].images[:300], run)\n"
+        "settings, images = run.read().settings, digits()[0].images[:300]\n"
+        "pretrain.train(pretrain.build(settings, images), settings, images, run)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(run.folder)], check=False, capture_output=True)
     assert killed.returncode == -9
@@ -120,6 +131,47 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, small: Pretraining,
     assert (run.checkpoint.read_bytes(), run.log.read_bytes()) == before
 
 
+def test_the_teacher_follows_the_student(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
+    initial = build(small, images).teacher.state_dict()
+    trained = train(small, images, new_run(tmp_path, small))
+    student = torch.nn.Sequential(trained.encoder, trained.projector)
+    for name, parameter in trained.teacher.named_parameters():
+        assert not torch.equal(parameter, initial[name])
+        assert not torch.equal(parameter, student.get_parameter(name))
+
+
+def test_weight_decay_is_used(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
+    def norm(decay: float) -> float:
+        settings = replace(small, epochs=1, optimizer=Optimizer(weight_decay=decay))
+        trained = train(settings, images, new_run(tmp_path / str(decay), settings))
+        return float(sum(p.detach().square().sum() for p in trained.encoder.parameters()))
+
+    assert norm(1.0) < 0.8 * norm(0.0)
+
+
+def test_every_epoch_and_every_view_is_drawn_anew(
+    tmp_path: Path, small: Pretraining, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
+    original = pretrain.random_view
+
+    def spy(batch: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        view = original(batch, *arguments)
+        drawn.append((batch, view))
+        return view
+
+    monkeypatch.setattr(pretrain, "random_view", spy)
+    train(small, images, new_run(tmp_path, small))
+    assert len(drawn) == 8  # two epochs of two steps of two views
+    for (batch, view), (same_batch, other_view) in zip(drawn[::2], drawn[1::2], strict=True):
+        assert torch.equal(batch, same_batch)
+        assert not torch.allclose(view, other_view)
+    first_epoch, second_epoch = drawn[0][0], drawn[4][0]
+    assert not torch.equal(first_epoch, second_epoch)
+    seen = torch.cat([drawn[0][0], drawn[2][0]]).flatten(1)
+    assert len(torch.unique(seen, dim=0)) == 256  # no image twice in an epoch
+
+
 def test_divergence_stops_with_the_last_checkpoint_kept(
     tmp_path: Path, small: Pretraining, images: torch.Tensor
 ) -> None:
@@ -127,38 +179,51 @@ def test_divergence_stops_with_the_last_checkpoint_kept(
     train(small, images, run)
     kept = run.checkpoint.read_bytes()
     longer = replace(small, epochs=9, optimizer=Optimizer(learning_rate=1e30, warmup=0))
-    with pytest.raises(
-        TrainingError, match=r"in epoch 3, step \d+.*epoch before is kept.*Lower optimizer.learning_rate"
-    ):
+    with pytest.raises(TrainingError, match=r"in epoch 3: .*after epoch 2 is kept.*lower optimizer.learning-rate"):
         train(longer, images, run)
     assert run.checkpoint.read_bytes() == kept
 
 
-def test_a_batch_larger_than_the_data_is_an_error(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
-    settings = replace(small, batch_size=301)
-    with pytest.raises(TrainingError, match="batch_size 301 is larger than the 300 training images"):
-        train(settings, images, new_run(tmp_path, settings))
-
-
-def test_several_processes_are_refused(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+def test_divergence_in_the_first_epoch_says_that_nothing_is_kept(
+    tmp_path: Path, small: Pretraining, images: torch.Tensor
 ) -> None:
+    """In the only step of the epoch, so that no later forward pass could notice."""
+    settings = replace(small, epochs=1, batch_size=300, optimizer=Optimizer(learning_rate=1e38, warmup=0))
+    run = new_run(tmp_path, settings)
+    with pytest.raises(TrainingError, match="in epoch 1: its last step left weights .* there is no checkpoint yet"):
+        train(settings, images, run)
+    assert not run.checkpoint.exists()
+
+
+def test_what_cannot_be_trained_is_refused(
+    small: Pretraining, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrainingError, match="batch_size 301 is larger than the 300 training images"):
+        build(replace(small, batch_size=301), images)
+    with pytest.raises(TrainingError, match=r"model\.widths do not fit the images: 5 stages need"):
+        build(replace(small, model=config.Model(widths=(4,) * 5)), images)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="--nproc-per-node 1"):
-        train(small, images, new_run(tmp_path, small))
+        build(small, images)
 
 
-def test_the_plateau_sets_off_an_alarm_with_the_sharpness_in_it(small: Pretraining) -> None:
-    stuck = plateau_alarm({"epoch": 30, "loss_over_log_k": 0.999}, small)
-    assert stuck is not None
-    assert "1.3 times as sharp" in stuck
-    assert plateau_alarm({"epoch": 30, "loss_over_log_k": 0.9}, small) is None
+def test_what_sets_off_the_alarm(small: Pretraining) -> None:
+    plateau = alarm({"epoch": 30, "loss_over_log_k": 0.999, "mutual_information": 0.02}, small)
+    assert plateau is not None
+    assert "still ln K" in plateau
+    assert "1.3 times as sharp" in plateau
+    collapsed = alarm({"epoch": 30, "loss_over_log_k": 0.5, "mutual_information": 0.02}, small)
+    assert collapsed is not None
+    assert "carry 0.02 nats" in collapsed
+    for loss in (0.9, 1.1):
+        assert alarm({"epoch": 30, "loss_over_log_k": loss, "mutual_information": 1.0}, small) is None
 
 
-def test_training_that_does_not_leave_the_plateau_warns(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor, capsys: pytest.CaptureFixture[str]
+def test_training_that_learns_nothing_warns(
+    tmp_path: Path, small: Pretraining, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Targets softer than the student cannot pull it away from the uniform prediction."""
-    soft = replace(small, epochs=10, mira=Mira(prototypes=12, beta_start=0.1, beta_end=0.1))
-    train(soft, images, new_run(tmp_path, soft))
-    assert "warning: after 3 epochs the loss is still ln K" in capsys.readouterr().err
+    """Targets softer than the student cannot pull it away from labelling all images alike."""
+    soft = replace(small, epochs=11, mira=config.Mira(prototypes=64, beta_start=0.1, beta_end=0.1))
+    run = new_run(tmp_path, soft)
+    train(soft, digits()[0].images, run)
+    assert "warning: after 10 epochs the labels carry" in capsys.readouterr().err

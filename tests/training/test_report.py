@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import struct
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +14,8 @@ import pytest
 
 from infoassign_training import pipeline
 from infoassign_training.config import Pretraining
-from infoassign_training.engine.run import Run, RunError, open_run
+from infoassign_training.engine.run import FIGURES, LOCK, Run, RunError, open_run
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars
-
-PICTURES = ("curves", "metrics", "clusters", "marginal")
 
 
 class Page(HTMLParser):
@@ -52,13 +51,13 @@ def page(finished_run: Any) -> Page:
 
 def test_the_folder_holds_what_the_documentation_says(finished_run: Any) -> None:
     names = {path.name for path in finished_run.folder.iterdir()}
-    assert names == {
+    assert names - {LOCK} == {
         "settings.json",
         "log.jsonl",
         "checkpoint.pt",
         "metrics.json",
         "report.html",
-        *(f"{name}.png" for name in PICTURES),
+        *(f"{name}.png" for name in FIGURES),
     }
 
 
@@ -71,7 +70,7 @@ def test_the_page_is_well_formed_and_needs_no_other_file(page: Page, finished_ru
     assert page.open == []
     source = (finished_run.folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!data:)', source)
-    assert len(page.images) == len(PICTURES)
+    assert len(page.images) == len(FIGURES)
     for image, name in zip(page.images, ("metrics", "curves", "marginal", "clusters"), strict=True):
         assert image["alt"]
         embedded = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
@@ -96,11 +95,25 @@ def test_the_report_can_be_made_again(finished_run: Any) -> None:
     assert (finished_run.folder / "report.html").read_text(encoding="utf-8") == before
 
 
+def test_a_run_that_stayed_on_the_plateau_says_so(finished_run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_run.folder, folder)
+    stuck = [record | {"loss_over_log_k": 0.995} for record in Run(folder).records()]
+    Run(folder).log.write_text("".join(json.dumps(record) + "\n" for record in stuck))
+    pipeline.report(folder)
+    assert "still ln K" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "still ln K" not in (finished_run.folder / "report.html").read_text(encoding="utf-8")
+    Run(folder).log.unlink()
+    with pytest.raises(RunError, match=r"log\.jsonl is missing or empty"):
+        pipeline.report(folder)
+
+
 def test_an_unfinished_run_has_no_report(tmp_path: Path, small: Pretraining) -> None:
     with pytest.raises(RunError, match="holds no run"):
         pipeline.report(tmp_path)
-    run = open_run(tmp_path / "run", "small", small, resume=False, overwrite=False)
-    with pytest.raises(RunError, match="is trained for 0 of 2 epochs; finish it with pretrain --resume"):
+    with open_run(tmp_path / "run", "small", small) as run:
+        pass
+    with pytest.raises(RunError, match="is trained for 0 of 2 epochs; finish it with --resume"):
         pipeline.report(run.folder)
 
 

@@ -3,7 +3,7 @@
 import sys
 from importlib.util import find_spec
 
-REQUIRED = ("torch", "torchvision", "sklearn", "tyro", "tqdm", "matplotlib", "jinja2")
+REQUIRED = ("torch", "torchvision", "sklearn", "tyro", "tqdm", "filelock", "matplotlib", "jinja2")
 """What the extra ``training`` installs, by import name."""
 
 

@@ -6,13 +6,14 @@ by the commands that need it, so that help is there at once.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+import infoassign
 from infoassign_training.config import Pretraining
 from infoassign_training.errors import UserError
 from infoassign_training.recipes import RECIPES
@@ -29,7 +30,7 @@ class Pretrain:
     """Folder of the run: settings, log, checkpoint, metrics, report and pictures."""
     settings: Annotated[Pretraining, tyro.conf.arg(name="")]
     resume: bool = False
-    """Continue the run in the folder after its last whole epoch."""
+    """Continue the run in the folder after its last whole epoch, with the settings it was started with."""
     overwrite: bool = False
     """Delete the run in the folder first."""
 
@@ -38,8 +39,11 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name and return the exit code."""
     try:
         match arguments:
-            case ["pretrain", recipe, *options] if not recipe.startswith("-"):
+            case ["pretrain", *options] if recipe := _recipe_among(options):
+                options.remove(recipe)
                 _pretrain(recipe, options)
+            case ["--version"]:
+                sys.stdout.write(f"{PROGRAM} {infoassign.__version__}\n")
             case _:
                 _other(arguments)
     except KeyboardInterrupt:
@@ -51,19 +55,23 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _recipe_among(options: Sequence[str]) -> str | None:
+    """Return the recipe among the words after ``pretrain``, wherever it stands; else a first word that is none."""
+    first = options[0] if options and not options[0].startswith("-") else None
+    return next((word for word in options if word in RECIPES), first)
+
+
 def _pretrain(recipe: str, options: Sequence[str]) -> None:
-    """Parse the options over the recipe's own settings, train, evaluate, report."""
+    """Parse the options over the settings of the recipe, or of the run to resume; train, evaluate, report."""
     if recipe not in RECIPES:
         near = get_close_matches(recipe, RECIPES, n=1, cutoff=0)[0]
         raise UserError(f"no recipe is called {recipe!r}; did you mean {near!r}? `{PROGRAM} recipes` lists them all")
-    command = tyro.cli(
-        Pretrain,
-        default=Pretrain(out=tyro.MISSING, settings=RECIPES[recipe].settings),
-        description=f"{RECIPES[recipe].summary}: train an encoder, evaluate it beside raw pixels, write a report.",
-        prog=f"{PROGRAM} pretrain {recipe}",
-        args=options,
-        config=FLAGS,
-    )
+    command = _parse(recipe, RECIPES[recipe].settings, options)
+    if command.resume:
+        from infoassign_training.engine.run import Run
+
+        # What the run was started with need not be said again; what is said must agree with it.
+        command = _parse(recipe, Run(command.out).read().settings, options)
     sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
     from infoassign_training import pipeline
 
@@ -71,6 +79,18 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
         recipe, command.settings, command.out, resume=command.resume, overwrite=command.overwrite
     )
     sys.stdout.write(f"\n{_table(scores)}\n\nReport: {command.out / 'report.html'}\n")
+
+
+def _parse(recipe: str, settings: Pretraining, options: Sequence[str]) -> Pretrain:
+    command = tyro.cli(
+        Pretrain,
+        default=Pretrain(out=tyro.MISSING, settings=settings),
+        description=f"{RECIPES[recipe].summary}: train an encoder, evaluate it beside raw pixels, write a report.",
+        prog=f"{PROGRAM} pretrain {recipe}",
+        args=options,
+        config=FLAGS,
+    )
+    return replace(command, out=command.out.expanduser())
 
 
 def _other(arguments: Sequence[str]) -> None:
@@ -93,6 +113,7 @@ def _other(arguments: Sequence[str]) -> None:
         """
         from infoassign_training import pipeline
 
+        run = run.expanduser()
         scores = pipeline.report(run)
         sys.stdout.write(f"\n{_table(scores)}\n\nReport: {run / 'report.html'}\n")
 

@@ -17,7 +17,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random distortions of small grey images; 0 everywhere gives back the image."""
+    """Random distortions of small grey images; 0 everywhere, and a scale of 1, give back the image."""
 
     rotation: float = 15.0
     """Largest rotation, in degrees."""
@@ -101,7 +101,7 @@ class Mira:
             0 <= self.teacher_momentum <= 1,
             f"mira.teacher_momentum must be in [0, 1]; got {self.teacher_momentum}",
         )
-        _require(self.tolerance > 0, f"mira.tolerance must be positive; got {self.tolerance}")
+        _require(0 < self.tolerance < 1, f"mira.tolerance must be between 0 and 1; got {self.tolerance}")
         _require(self.freeze_prototypes_epochs >= 0, "mira.freeze_prototypes_epochs must not be negative")
 
     @property
@@ -132,7 +132,10 @@ class Optimizer:
             f"optimizer.learning_rate must be positive and finite; got {self.learning_rate}",
         )
         _require(0 <= self.momentum < 1, f"optimizer.momentum must be in [0, 1); got {self.momentum}")
-        _require(self.weight_decay >= 0, f"optimizer.weight_decay must not be negative; got {self.weight_decay}")
+        _require(
+            isfinite(self.weight_decay) and self.weight_decay >= 0,
+            f"optimizer.weight_decay must be finite and not negative; got {self.weight_decay}",
+        )
         _require(0 <= self.warmup < 1, f"optimizer.warmup must be in [0, 1); got {self.warmup}")
 
 

@@ -40,9 +40,11 @@ def pretrain(
     UserError
         If the folder, the settings or the checkpoint do not allow it, or training diverges.
     """
-    run = open_run(folder, recipe, settings, resume=resume, overwrite=overwrite)
-    images, _ = digits()
-    return _finish(run, train(settings, images.images, run))
+    images = digits()[0].images
+    # Whatever cannot be trained is refused before the folder is touched.
+    method = build(settings, images)
+    with open_run(folder, recipe, settings, resume=resume, overwrite=overwrite) as run:
+        return _finish(run, train(method, settings, images, run))
 
 
 def report(folder: Path) -> dict[str, Scores]:
@@ -55,14 +57,16 @@ def report(folder: Path) -> dict[str, Scores]:
     """
     run = Run(folder)
     settings = run.read().settings
-    images, _ = digits()
-    method = build(settings, images.images.shape[-1])
-    state = checkpoint.load(run.checkpoint)
-    if state is None or state.epochs < settings.epochs:
-        done = 0 if state is None else state.epochs
-        raise RunError(f"{folder} is trained for {done} of {settings.epochs} epochs; finish it with pretrain --resume")
-    state.restore_method(method)
-    return _finish(run, method)
+    method = build(settings, digits()[0].images)
+    with run.locked():
+        state = checkpoint.load(run.checkpoint)
+        if state is None or state.epochs < settings.epochs:
+            done = 0 if state is None else state.epochs
+            raise RunError(f"{folder} is trained for {done} of {settings.epochs} epochs; finish it with --resume")
+        if not run.records():
+            raise RunError(f"{run.log} is missing or empty; without it there are no learning curves to draw")
+        state.restore_method(method)
+        return _finish(run, method)
 
 
 def _finish(run: Run, method: Mira) -> dict[str, Scores]:

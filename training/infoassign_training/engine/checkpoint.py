@@ -1,6 +1,7 @@
 """Checkpoints: everything that the rest of a run depends on, in one file, written atomically."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ def save(path: Path, epochs: int, method: nn.Module, optimizer: Optimizer) -> No
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    # Serialised in memory first: torch's writer hides a full disk behind an error of its own.
+    buffer = BytesIO()
+    torch.save(state, buffer)
     with replacing(path) as file:
-        torch.save(state, file)
+        file.write(buffer.getbuffer())
 
 
 def load(path: Path) -> Checkpoint | None:
@@ -79,6 +83,9 @@ def load(path: Path) -> Checkpoint | None:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of infoassign; delete it to train from the start")
+    missing = {"version", "epochs", "method", "optimizer"} - state.keys()
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; delete it to train from the start")
     if state["version"] > VERSION:
         raise CheckpointError(
             f"{path} has format version {state['version']} and this program reads up to {VERSION}; update infoassign"

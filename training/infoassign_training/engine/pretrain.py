@@ -27,19 +27,37 @@ class TrainingError(UserError):
     """Training cannot start or go on."""
 
 
+class DivergenceError(Exception):
+    """A value is no longer finite; the loop turns this into a `TrainingError` that says what is kept."""
+
+
 ALARM_AFTER = 0.3
-"""Share of the epochs after which a loss of ln K is no longer a beginning."""
+"""Share of the epochs (at least 10) after which labels without information are no longer a beginning."""
 
 
-def build(settings: Pretraining, image_size: int) -> Mira:
-    """Make the model with its initial weights, which depend on the seed alone."""
+def build(settings: Pretraining, images: Tensor) -> Mira:
+    """Make the model with its initial weights, which depend on the seed alone.
+
+    Raises
+    ------
+    TrainingError
+        If training could not start: the images, shape (N, 1, S, S), do not fit the model or do not fill a batch, or
+        several processes were started.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("this version trains in one process; start torchrun with --nproc-per-node 1")
+    if settings.batch_size > len(images):
+        raise TrainingError(f"batch_size {settings.batch_size} is larger than the {len(images)} training images")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        encoder = SmallResNet(settings.model.widths, settings.model.features, image_size)
+        try:
+            encoder = SmallResNet(settings.model.widths, settings.model.features, images.shape[-1])
+        except ValueError as error:
+            raise TrainingError(f"model.widths do not fit the images: {error}") from error
         return Mira(encoder, settings.model.features, settings.model, settings.mira)
 
 
-def train(settings: Pretraining, images: Tensor, run: Run) -> Mira:
+def train(method: Mira, settings: Pretraining, images: Tensor, run: Run) -> Mira:
     """Train on images without their classes, from where the run's checkpoint stands, to the end.
 
     After every epoch a checkpoint is written and a line added to the log. A run that is killed and started
@@ -47,6 +65,8 @@ def train(settings: Pretraining, images: Tensor, run: Run) -> Mira:
 
     Parameters
     ----------
+    method
+        What :func:`build` made of the settings and the images.
     settings
         What to do.
     images
@@ -62,17 +82,11 @@ def train(settings: Pretraining, images: Tensor, run: Run) -> Mira:
     Raises
     ------
     TrainingError
-        If there are fewer images than a batch holds, if several processes were started, or if the loss is
-        no longer finite; the last checkpoint is kept.
+        If the loss or the model's outputs are no longer finite; the last checkpoint is kept.
     CheckpointError
         If the run's checkpoint cannot be used.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise TrainingError("this version trains in one process; start torchrun with --nproc-per-node 1")
     steps_per_epoch = len(images) // settings.batch_size
-    if steps_per_epoch == 0:
-        raise TrainingError(f"batch_size {settings.batch_size} is larger than the {len(images)} training images")
-    method = build(settings, images.shape[-1])
     optimizer = torch.optim.SGD(
         [p for p in method.parameters() if p.requires_grad],
         lr=settings.optimizer.learning_rate,
@@ -98,26 +112,42 @@ def train(settings: Pretraining, images: Tensor, run: Run) -> Mira:
         mininterval=0.2 if interactive else 10,
     ) as bar:
         for epoch in range(done, settings.epochs):
-            record = _train_epoch(settings, images, method, optimizer, epoch, bar)
+            try:
+                record = _train_epoch(settings, images, method, optimizer, epoch, bar)
+            except DivergenceError as error:
+                kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
+                raise TrainingError(
+                    f"training diverged in epoch {epoch + 1}: {error}; {kept}."
+                    " Start anew with a lower optimizer.learning-rate (--overwrite)"
+                ) from error
             # The line first: resuming drops lines that go beyond the checkpoint, but could not make one up.
             with run.log.open("a") as log:
                 log.write(json.dumps(record) + "\n")
+                log.flush()
+                os.fsync(log.fileno())
             checkpoint.save(run.checkpoint, epoch + 1, method, optimizer)
-            if epoch + 1 == round(ALARM_AFTER * settings.epochs):
-                alarm = plateau_alarm(record, settings)
-                if alarm is not None:
-                    bar.write(f"warning: {alarm}", file=sys.stderr)
+            if epoch + 1 == max(10, round(ALARM_AFTER * settings.epochs)):
+                warning = alarm(record, settings)
+                if warning is not None:
+                    bar.write(f"warning: {warning}", file=sys.stderr)
     return method.eval()
 
 
-def plateau_alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
-    """Return a warning with advice if, in this line of the log, the loss is still ln K."""
-    if record["loss_over_log_k"] < 0.98:
+def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
+    """Return a warning with advice if this line of the log is of a run that learns nothing."""
+    if 0.98 <= record["loss_over_log_k"] <= 1.02:
+        finding = "the loss is still ln K: the student predicts all prototypes alike"
+    elif record["mutual_information"] < 0.1:
+        finding = (
+            f"the labels carry {record['mutual_information']:.2g} nats: all images are labelled nearly alike"
+            f" (loss / ln K is {record['loss_over_log_k']:.2f})"
+        )
+    else:
         return None
     return (
-        f"after {record['epoch']} epochs the loss is still ln K: the student predicts all prototypes alike. The targets"
-        f" are {settings.mira.target_sharpness:.2g} times as sharp as the student, tau_s / (tau_t (1 - beta)); raise"
-        " mira.beta-start and mira.beta-end to make them sharper (0.9 is a good start), or take smaller batches."
+        f"after {record['epoch']} epochs {finding}. The targets are {settings.mira.target_sharpness:.2g} times as sharp"
+        " as the student, tau_s / (tau_t (1 - beta)); raise mira.beta-start and mira.beta-end to make them sharper"
+        " (0.9 is a good start), or take smaller batches."
     )
 
 
@@ -147,7 +177,7 @@ def _train_epoch(
         method.update_teacher(now.teacher_momentum)
         batch = images[rows]
         views = [random_view(batch, settings.augmentation, generator) for _ in range(2)]
-        outcome = _finite_step(method, views, now.beta, epoch, step)
+        outcome = _finite_step(method, views, now.beta)
         optimizer.zero_grad()
         outcome.loss.backward()
         if epoch < settings.mira.freeze_prototypes_epochs:
@@ -156,6 +186,10 @@ def _train_epoch(
         summary.add(outcome)
         bar.set_postfix(summary.headline(), refresh=False)
         bar.update()
+    try:
+        method.label(batch)
+    except ValueError as error:
+        raise DivergenceError(f"its last step left weights that give no finite logits ({error})") from error
     return {
         "epoch": epoch + 1,
         "step": first_step + steps_per_epoch,
@@ -165,14 +199,12 @@ def _train_epoch(
     }
 
 
-def _finite_step(method: Mira, views: list[Tensor], beta: float, epoch: int, step: int) -> Step:
-    """Do the forward pass, or stop training before a value that is not finite reaches the weights."""
-    where = f"in epoch {epoch + 1}, step {step + 1}"
-    advice = "the checkpoint of the epoch before is kept. Lower optimizer.learning_rate or raise optimizer.warmup"
+def _finite_step(method: Mira, views: list[Tensor], beta: float) -> Step:
+    """Do the forward pass, or stop before a value that is not finite reaches the weights."""
     try:
         outcome = method(views[0], views[1], beta)
     except ValueError as error:  # the solver refuses logits that are not finite
-        raise TrainingError(f"training diverged {where} ({error}); {advice}") from error
+        raise DivergenceError(str(error)) from error
     if not bool(outcome.loss.isfinite()):
-        raise TrainingError(f"the loss became {float(outcome.loss.detach())} {where}; {advice}")
+        raise DivergenceError(f"the loss became {float(outcome.loss.detach())}")
     return cast(Step, outcome)

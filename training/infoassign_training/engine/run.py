@@ -2,6 +2,8 @@
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,17 @@ import numpy
 import sklearn
 import torch
 import torchvision
+from filelock import FileLock, Timeout
 
 import infoassign
 from infoassign_training.config import Pretraining
 from infoassign_training.engine.files import write_text
 from infoassign_training.errors import UserError
+
+LOCK = ".lock"
+"""Held while a process works in the folder; let go of by the system when the process ends, however it ends."""
+FIGURES = ("curves", "metrics", "marginal", "clusters")
+"""The report's pictures."""
 
 
 class RunError(UserError):
@@ -53,15 +61,39 @@ class Run:
         return self.folder / "report.html"
 
     def figure(self, name: str) -> Path:
-        """One of the report's pictures."""
+        """One of the report's pictures, by its name in `FIGURES`."""
         return self.folder / f"{name}.png"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder.
+
+        Raises
+        ------
+        RunError
+            If another process is at work in it.
+        """
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                yield
+        except Timeout:
+            raise RunError(f"another process is at work in {self.folder}") from None
+
     def records(self) -> list[dict[str, Any]]:
-        """Read the log, one dict an epoch; empty before the first, without a line that was cut off."""
+        """Read the log, one dict an epoch; empty before the first, without a line that was cut off.
+
+        Raises
+        ------
+        RunError
+            If a line is not JSON.
+        """
         if not self.log.exists():
             return []
-        lines = self.log.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise RunError(f"{self.log} is damaged ({error}); delete the lines that are no JSON") from error
 
     def read(self) -> "Started":
         """Read what the run was started with.
@@ -93,16 +125,37 @@ class Started:
         write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
-def open_run(folder: Path, recipe: str, settings: Pretraining, *, resume: bool, overwrite: bool) -> Run:
-    """Make a run folder ready, new, continued or emptied.
+@contextmanager
+def open_run(
+    folder: Path, recipe: str, settings: Pretraining, *, resume: bool = False, overwrite: bool = False
+) -> Iterator[Run]:
+    """Make a run folder ready, new, continued or emptied, and keep other processes out of it meanwhile.
 
     Raises
     ------
     RunError
         If `folder` holds a run and neither `resume` nor `overwrite` is asked for; if it holds files that are no
-        run's; or if the run to resume has other settings. Nothing has been written then.
+        run's; if the run to resume has other settings; or if another process is at work in it. Nothing has been
+        written then.
     """
     run = Run(folder)
+    _require_allowed(run, recipe, settings, resume=resume, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with run.locked():
+        # Once more: another process may have come and gone before the lock was ours.
+        _require_allowed(run, recipe, settings, resume=resume, overwrite=overwrite)
+        if not resume:
+            for path in (run.report, run.metrics, run.log, run.checkpoint, *map(run.figure, FIGURES), run.settings):
+                path.unlink(missing_ok=True)
+            versions = {"python": platform.python_version()}
+            modules = (infoassign, torch, torchvision, numpy, sklearn)
+            versions |= {module.__name__: module.__version__ for module in modules}
+            Started(recipe, settings, versions).write(run.settings)
+        yield run
+
+
+def _require_allowed(run: Run, recipe: str, settings: Pretraining, *, resume: bool, overwrite: bool) -> None:
+    folder = run.folder
     if resume and overwrite:
         raise RunError("--resume and --overwrite exclude each other: one continues the run, the other deletes it")
     if folder.exists() and not folder.is_dir():
@@ -110,20 +163,12 @@ def open_run(folder: Path, recipe: str, settings: Pretraining, *, resume: bool, 
     if run.settings.exists():
         if resume:
             _require_same(run, recipe, settings)
-            return run
-        if not overwrite:
+        elif not overwrite:
             raise RunError(f"{folder} already holds a run; continue it with --resume, or delete it with --overwrite")
-        for path in (run.report, run.metrics, run.log, run.checkpoint, *folder.glob("*.png"), run.settings):
-            path.unlink(missing_ok=True)
     elif resume:
         raise RunError(f"{folder} holds no run to resume; leave --resume out to start one")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise RunError(f"{folder} holds files that are not a run's; choose a folder that is empty or not there yet")
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = {"python": platform.python_version()}
-    versions |= {module.__name__: module.__version__ for module in (infoassign, torch, torchvision, numpy, sklearn)}
-    Started(recipe, settings, versions).write(run.settings)
-    return run
 
 
 def _require_same(run: Run, recipe: str, settings: Pretraining) -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine.files import replacing, write_text
-from infoassign_training.engine.pretrain import plateau_alarm
+from infoassign_training.engine.pretrain import alarm
 from infoassign_training.engine.run import Run
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars, metrics_bars
 from infoassign_training.methods.mira import Mira
@@ -71,7 +71,7 @@ def write_report(run: Run, *, method: Mira, train: LabelledImages, scores: dict[
         nmi=normalized_mutual_info_score(classes, labels),
         ari=adjusted_rand_score(classes, labels),
         purity=_purity(classes, labels),
-        alarm=plateau_alarm(records[-1], started.settings),
+        alarm=alarm(records[-1], started.settings),
         pictures=pictures,
     )
     write_text(run.report, page)
