@@ -23,13 +23,22 @@ settings.load_profile("infoassign")
 LIBRARIES: dict[str, Callable[[Any], Any]] = {
     "numpy": np.asarray,
     "torch": lambda x: torch.from_numpy(np.array(x)),
-    # Immutable in effect (no in-place operation is allowed by it that JAX would not allow) and nothing beyond the
-    # standard.
-    "strict": array_api_strict.asarray,
+    "strict": array_api_strict.asarray,  # nothing beyond the standard
 }
+IN_PLACE = ("setitem", "iadd", "isub", "imul", "itruediv", "ipow", "iand", "ior")
 
 
 @pytest.fixture(params=LIBRARIES)
-def make(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """A function that turns a NumPy array into an array of one library after the other."""
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """A function that turns a NumPy array into an array of one library after the other.
+
+    The arrays of the strict library are made immutable, as those of JAX are.
+    """
+    if request.param == "strict":
+
+        def refuse(*_: object) -> None:
+            raise TypeError("arrays are immutable here")
+
+        for name in IN_PLACE:
+            monkeypatch.setattr(type(array_api_strict.asarray(0.0)), f"__{name}__", refuse)
     return LIBRARIES[request.param]

@@ -45,7 +45,7 @@ def test_masses_far_below_what_a_float_can_hold_keep_their_logarithm(make: Make)
     np.testing.assert_allclose(np.asarray(masses.log_columns), [np.log(2), -3000.0])
 
 
-def test_vectors_are_float64_and_plans_in_the_dtype_of_the_scores(make: Make, scores: Any) -> None:
+def test_vectors_are_float64_and_plans_in_the_dtype_of_the_computation(make: Make, scores: Any) -> None:
     single = make(scores.astype(np.float32))
     sweep = backend_for(single).prepare(single, EPSILON)
     masses = sweep(make(np.zeros(6)))

@@ -190,7 +190,7 @@ def test_divergence_in_the_first_epoch_says_that_nothing_is_kept(
     """In the only step of the epoch, so that no later forward pass could notice."""
     settings = replace(small, epochs=1, batch_size=300, optimizer=Optimizer(learning_rate=1e38, warmup=0))
     run = new_run(tmp_path, settings)
-    with pytest.raises(TrainingError, match="in epoch 1: its last step left weights .* there is no checkpoint yet"):
+    with pytest.raises(TrainingError, match=r"in epoch 1: its last step left weights .* there is no checkpoint yet"):
         train(settings, images, run)
     assert not run.checkpoint.exists()
 
