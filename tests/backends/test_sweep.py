@@ -60,3 +60,20 @@ def test_a_large_common_offset_costs_no_accuracy(make: Make, scores: Any) -> Non
     expected = literal_log_plan(shifted - 2.0**40, potential)
     sweep = backend_for(make(shifted)).prepare(make(shifted), EPSILON)
     np.testing.assert_allclose(np.asarray(sweep.plan(make(potential))), np.exp(expected), atol=1e-12)
+
+
+def test_a_large_common_potential_costs_no_accuracy(make: Make, scores: Any) -> None:
+    """It cancels within each row; a difference of two numbers in the ten thousands would not."""
+    single = make(scores.astype(np.float32))
+    sweep = backend_for(single).prepare(single, EPSILON)
+    expected = np.asarray(sweep.plan(make(np.zeros(6))))
+    shifted = np.asarray(sweep.plan(make(np.full(6, 2.0**10 * EPSILON))))
+    np.testing.assert_allclose(shifted, expected, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(shifted.sum(axis=1), 1, atol=2e-6)
+
+
+def test_many_rows_are_summed_in_float64(make: Make) -> None:
+    scores = np.random.default_rng(0).normal(size=(300_000, 2)).astype(np.float32)
+    masses = backend_for(make(scores)).prepare(make(scores), 1.0)(make(np.zeros(2)))
+    expected = logsumexp(scores - logsumexp(scores.astype(float), axis=1, keepdims=True), axis=0)
+    np.testing.assert_allclose(np.asarray(masses.log_columns), expected, atol=2e-7)
