@@ -137,10 +137,11 @@ def certify(family: Family, potential: Array, log_marginal: Array, usable: Array
     rounded_oscillation = 2 * xp.max(xp.where(usable, rounded_column, 0.0))
     row_floor = rounded_row + xp.tanh(rho / (4 * epsilon) * rounded_oscillation)
     row_bound = rounded_row + xp.tanh(rho / (4 * epsilon) * (oscillation + rounded_oscillation))
-    one = xp.ones_like(gap)  # no total variation is larger
+    # No total variation is larger than 1, or for rows that sum to one up to rounding, than 1 and half of that.
+    largest = xp.ones_like(gap) + unit * (log_k + 4)
     return Certificate(
         gap=gap,
-        error_bound=xp.minimum(xp.minimum(mean_bound, row_bound), one),
-        row_error_bound=xp.minimum(row_bound, one),
+        error_bound=xp.minimum(xp.minimum(mean_bound, row_bound), largest),
+        row_error_bound=xp.minimum(row_bound, largest),
         floor=xp.minimum(mean_floor, row_floor),
     )
