@@ -70,10 +70,15 @@ class Assignment:
     """The number of rows B."""
 
     @cached_property
+    def _computed_plan(self) -> Array:
+        """The plan in the dtype of the computation, which half precision would blur."""
+        return self._sweep.plan(self._solution.potential)
+
+    @cached_property
     def plan(self) -> Array:
         """Soft labels, shape (B, K), rows in the simplex; library, device and dtype of the scores."""
-        computed = self._sweep.plan(self._solution.potential)
-        return api.array_namespace(computed).astype(computed, self._dtype, copy=False)
+        plan = self._computed_plan
+        return api.array_namespace(plan).astype(plan, self._dtype, copy=False)
 
     @cached_property
     def labels(self) -> Array:
@@ -140,7 +145,7 @@ class Assignment:
     @cached_property
     def mutual_information(self) -> float:
         """Mutual information between label and row, in nats (MIRA, eq. 2); at most ``log min(B, K)``."""
-        return float(mutual_information(self._sweep.plan(self._solution.potential)))
+        return float(mutual_information(self._computed_plan))
 
     @property
     def perplexity(self) -> float:

@@ -33,7 +33,7 @@ def digits_mira() -> Recipe:
     return Recipe(
         name="digits-mira",
         summary="MIRA on 8 x 8 handwritten digits",
-        needs="2 CPU cores, 30 seconds of training, 15 more to start, evaluate and report",
+        needs="2 CPU cores, 30 seconds of training, 20 more to start, evaluate and report",
         expected="held-out kNN .996, linear .993, k-means NMI .968, ARI .961 (medians of seeds 0 to 2);"
         " pixels .978, .969, .743, .649",
         settings=Pretraining(mira=Mira(beta_start=0.9, beta_end=0.75)),
