@@ -22,9 +22,25 @@ array([[0.931, 0.069],
 True
 """
 
-from infoassign.assignment import mira
+from infoassign.assignment import assign, mira, sinkhorn
+from infoassign.evaluate import dual_objective, duality_gap, kkt_residual, primal_objective
 from infoassign.information import entropy, mutual_information
-from infoassign.result import Assignment, Status
+from infoassign.result import Assignment, Status, Verification
+from infoassign.rounding import BalancedLabels
 
-__all__ = ["Assignment", "Status", "entropy", "mira", "mutual_information"]
+__all__ = [
+    "Assignment",
+    "BalancedLabels",
+    "Status",
+    "Verification",
+    "assign",
+    "dual_objective",
+    "duality_gap",
+    "entropy",
+    "kkt_residual",
+    "mira",
+    "mutual_information",
+    "primal_objective",
+    "sinkhorn",
+]
 __version__ = "0.1.0"

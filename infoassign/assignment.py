@@ -1,57 +1,85 @@
 """From scores to an assignment: validate, choose, solve."""
 
 from math import inf, log
-from numbers import Integral, Real
-from typing import Any
 
 import array_api_compat as api
 import numpy as np
 
 from infoassign.objective import Family
-from infoassign.result import Assignment
+from infoassign.problem import prepare
+from infoassign.result import Assignment, on_host
+from infoassign.rounding import feasible
 from infoassign.solver import solve
-from infoassign_backends import backend_for
-from infoassign_backends.protocol import Array
+from infoassign.steps import Step, plain, plain_step_from, quasi_newton
+from infoassign.validation import (
+    check_companion,
+    check_scores,
+    count,
+    first,
+    in_problem,
+    not_negative,
+    positive,
+    real,
+)
+from infoassign_backends.protocol import Array, Sweep
+
+ACCELERATIONS: dict[str | None, Step] = {None: plain, "auto": quasi_newton, "quasi-newton": quasi_newton}
+"""The steps that can be asked for by name; "auto" is what needed the fewest sweeps (see tests/benchmarks)."""
 
 
-def mira(
+def assign(
     scores: Array,
     *,
-    beta: float = 2 / 3,
-    temperature: float = 1.0,
+    epsilon: float,
+    strength: float = inf,
+    prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
+    acceleration: str | None = "auto",
+    start: Array | Assignment | str | None = None,
     check_finite: bool = True,
 ) -> Assignment:
-    r"""Labels that carry as much information about their rows as a model's probabilities allow.
+    r"""Soft labels for a batch of scores, by entropic transport with a penalised or an exact marginal.
 
-    Solves MIRA's problem (eq. 1 and 4 of the published paper) for the probabilities
-    ``p_i = softmax(scores_i / temperature)``,
+    Solves, over plans W whose rows are distributions over the K labels,
 
-    .. math:: \min_W \; \frac1B \sum_i \mathrm{KL}(w_i \,\|\, p_i) - \beta\, I(Y_W; B),
+    .. math:: \min_W \; -\frac1B \langle W, s \rangle + \varepsilon \, \frac1B \sum_{ij} w_{ij} \log w_{ij}
+              + \rho \, \mathrm{KL}(\bar w \,\|\, r), \qquad \bar w = \frac1B \sum_i w_i,
 
-    by its fixed point (eq. 7), renormalised in each step, and certifies the answer. The problem is strictly convex;
-    the iteration converges to its one solution from everywhere, at rate beta or better.
+    and certifies the answer. Strength 0 is the softmax of ``scores / epsilon``; :func:`mira` is ``epsilon = 1 - beta``,
+    ``strength = beta`` on log-probabilities; an infinite strength, the default, makes the marginal equal the prior
+    (SwAV, SeLa: :func:`sinkhorn`).
 
     Parameters
     ----------
     scores
-        Logits or log-probabilities, shape (B, K), real floating (half precision is computed in float32), of any
-        array library. A row may be shifted by a constant. ``-inf`` forbids a label to a row. For torch tensors
-        the assignment is a constant: no gradient flows through it.
-    beta
-        Weight of the mutual information, in [0, 1). At 0 the labels are the model's probabilities; the larger it is,
-        the more information they carry.
-    temperature
-        What divides the scores, > 0.
+        Shape (..., B, K), real floating (half precision is computed in float32), of any array library: the larger
+        ``s_ij``, the better label j is for row i. Leading axes are a batch of problems. A row may be shifted by a
+        constant. ``-inf`` forbids a label to a row. For torch tensors the assignment is a constant: no gradient flows
+        through it.
+    epsilon
+        Weight of the rows' entropy, in units of the scores, > 0: the smaller, the harder the labels.
+    strength
+        Weight rho of the marginal's divergence from the prior, in units of the scores, in [0, inf].
+    prior
+        The share r of every label: positive, summing to one, shape (K,) or one for each problem (..., K), an array like
+        `scores` or a list of numbers. Default: equal shares.
     tol
-        Bound to reach on the mean total variation to the optimal labels, that is on
-        :attr:`Assignment.error_bound`; >= 0. With 0 exactly `max_sweeps` sweeps are made, as the papers do (one if
-        beta is 0, where the first is exact); nothing is then read back from the device, if `check_finite` is off too.
+        What to reach; >= 0. For a finite strength a bound on the mean total variation to the optimal labels
+        (:attr:`Assignment.error_bound`), for an exact marginal the L1 distance of the marginal from the prior
+        (:attr:`Assignment.marginal_error`), rounding included. With 0 exactly `max_sweeps` sweeps are made, one at
+        strength 0, where the first is exact; nothing is then read back from the device, if `check_finite` is off too.
     max_sweeps
-        Passes over the scores at most, >= 1. n sweeps are n - 1 updates of eq. 7.
+        Passes over the scores at most, >= 1. n sweeps are n - 1 updates of the potential.
+    acceleration
+        "auto", which is "quasi-newton" (L-BFGS on the dual, safeguarded by plain steps), or None for plain steps: the
+        iterations of the papers.
+    start
+        Where to start: None for ``v = 0``; a potential, shape (K,) or (..., K), in units of the scores; an earlier
+        `Assignment`; or "columns", SwAV's first half step, which balances the columns of ``exp(scores / epsilon)``.
     check_finite
-        Look for NaN, ``+inf`` and rows without a label before solving. Without it, such scores give a NaN plan.
+        Look for NaN, ``+inf``, rows without a label and a wrong prior before solving. Without it, such scores give a
+        NaN plan.
 
     Returns
     -------
@@ -61,10 +89,80 @@ def mira(
     Raises
     ------
     TypeError
-        If `scores` is not an array, or not of a real floating dtype of at most double precision.
+        If `scores` is not an array, or not of a real floating dtype of at most double precision; if another array is
+        of another library.
     ValueError
-        If `scores` is not a matrix, is empty, has NaN, ``+inf`` or a row that is all ``-inf``; or if another
-        argument is out of its range, temperature times 1 - beta too small for the dtype included.
+        If `scores` has fewer than two axes, is empty, has NaN, ``+inf`` or a row that is all ``-inf``, or under an
+        exact marginal a column that is; or if another argument is out of its range, epsilon too small for the dtype
+        included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.random.default_rng(0).normal(size=(512, 10))
+    >>> assignment = assign(scores, epsilon=0.1)
+    >>> assignment.plan.shape, assignment.converged
+    ((512, 10), True)
+    >>> bool(np.abs(assignment.marginal - 0.1).sum() <= 1e-5)
+    True
+
+    Labels near a known, long-tailed distribution of the classes:
+
+    >>> prior = np.arange(10, 0, -1) / 55
+    >>> float(assign(scores, epsilon=0.1, prior=prior, strength=1.0).marginal[0].round(2))
+    0.18
+    """
+    epsilon, strength = positive("epsilon", epsilon), not_negative("strength", strength)
+    return _assign(scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+
+
+def mira(
+    scores: Array,
+    *,
+    beta: float = 2 / 3,
+    temperature: float = 1.0,
+    prior: Array | None = None,
+    tol: float = 1e-5,
+    max_sweeps: int = 1000,
+    acceleration: str | None = "auto",
+    start: Array | Assignment | str | None = None,
+    check_finite: bool = True,
+) -> Assignment:
+    r"""Labels that carry as much information about their rows as a model's probabilities allow.
+
+    Solves MIRA's problem (eq. 1 and 4 of the published paper) for the probabilities
+    ``p_i = softmax(scores_i / temperature)``,
+
+    .. math:: \min_W \; \frac1B \sum_i \mathrm{KL}(w_i \,\|\, p_i) - \beta\, I(Y_W; B).
+
+    It is strictly convex. The paper's fixed point (eq. 7) converges to its one solution from everywhere, at rate beta
+    or better; the accelerated solver needs fewer passes.
+
+    Parameters
+    ----------
+    scores
+        Logits or log-probabilities, shape (..., B, K); see :func:`assign`.
+    beta
+        Weight of the mutual information, in [0, 1). At 0 the labels are the model's probabilities; the larger it is,
+        the more information they carry.
+    temperature
+        What divides the scores, > 0.
+    prior
+        With a prior r, ``beta KL(wbar || r)`` stands in the place of ``beta KL(wbar || uniform)``; see :func:`assign`.
+    tol, max_sweeps, acceleration, check_finite
+        See :func:`assign`.
+    start
+        See :func:`assign`; a potential is in units of scores / temperature.
+
+    Returns
+    -------
+    Assignment
+        Its `plan` is an array like `scores`; its `status` says whether `tol` was reached.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`assign`.
 
     Examples
     --------
@@ -77,88 +175,156 @@ def mira(
     >>> assignment.mutual_information > probabilities.mutual_information
     True
 
-    The papers' mode, thirty steps and no questions asked:
+    The papers' mode, thirty-one updates of eq. 7 and no questions asked:
 
-    >>> mira(logits, tol=0, max_sweeps=31).sweeps
-    31
+    >>> mira(logits, tol=0, max_sweeps=32, acceleration=None).sweeps
+    32
     """
-    beta = _real("beta", beta)
+    beta = real("beta", beta)
     if not 0 <= beta < 1:
         raise ValueError(
             f"beta must be in [0, 1); got {beta!r} (beta = 1 asks for mutual information alone, which has no unique"
             " optimum; for sharper labels use a value such as 0.9)"
         )
-    temperature = _real("temperature", temperature)
-    if not 0 < temperature < inf:
-        raise ValueError(f"temperature must be positive and finite; got {temperature!r}")
-    tol = _real("tol", tol)
-    if not tol >= 0:
-        raise ValueError(f"tol must not be negative; got {tol!r}")
-    max_sweeps = _integer("max_sweeps", max_sweeps)
-    if max_sweeps < 1:
-        raise ValueError(f"max_sweeps must be at least 1; got {max_sweeps!r}")
-    xp = _validate_scores(scores, check_finite=check_finite)
-
     # In units of the raw scores everything is scaled by the temperature, so the scores need not be divided.
-    epsilon = (1 - beta) * temperature
-    sweep = backend_for(scores).prepare(scores, epsilon)
-    rows, columns = scores.shape
-    log_prior = xp.full((columns,), -log(columns), dtype=sweep.vector_dtype, device=api.device(scores))
-    family = Family(epsilon=epsilon, strength=beta * temperature, log_prior=log_prior)
-    solution = solve(sweep, family, tol=tol, max_sweeps=max_sweeps)
-    return Assignment(
-        _sweep=sweep, _family=family, _solution=solution, _unit=temperature, _dtype=scores.dtype, rows=rows
+    unit = positive("temperature", temperature)
+    return _assign(
+        scores, (1 - beta) * unit, beta * unit, unit, prior, tol, max_sweeps, acceleration, start, check_finite
     )
 
 
-def _integer(name: str, value: object) -> int:
-    """Return an integral argument as an int, or say which one it was not."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    return int(value)
+def sinkhorn(
+    scores: Array,
+    *,
+    epsilon: float = 0.05,
+    prior: Array | None = None,
+    tol: float = 1e-5,
+    max_sweeps: int = 1000,
+    acceleration: str | None = "auto",
+    start: Array | Assignment | str | None = None,
+    check_finite: bool = True,
+) -> Assignment:
+    r"""Labels under equipartition: every label gets an equal share of the rows, or the share that a prior gives it.
+
+    This is SwAV's and SeLa's optimal transport (SeLa, eq. 7, with ``epsilon = 1 / lambda`` on log-probabilities),
+    solved until the shares are met rather than for a few steps.
+
+    Parameters
+    ----------
+    scores
+        Similarities, logits or log-probabilities, shape (..., B, K); see :func:`assign`.
+    epsilon
+        Weight of the entropy, in units of the scores, > 0; SwAV's 0.05 is for cosine similarities.
+    prior, tol, max_sweeps, acceleration, start, check_finite
+        See :func:`assign`; `tol` bounds the L1 distance of the marginal from the prior.
+
+    Returns
+    -------
+    Assignment
+        Its `plan` is an array like `scores`, rows in the simplex (the papers' Q divided by 1 / B).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`assign`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scores = np.random.default_rng(0).normal(size=(512, 10)) / 3
+    >>> assignment = sinkhorn(scores)
+    >>> bool(assignment.marginal_error <= 1e-5)
+    True
+
+    SwAV's three iterations:
+
+    >>> sinkhorn(scores, start="columns", tol=0, max_sweeps=3, acceleration=None).sweeps
+    3
+    """
+    epsilon = positive("epsilon", epsilon)
+    return _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
 
 
-def _real(name: str, value: object) -> float:
-    """Return a real argument as a float, or say which one it was not."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number; got {value!r}")
-    return float(value)
-
-
-def _validate_scores(scores: Array, *, check_finite: bool) -> Any:
-    """Return the namespace of the scores, or say what is wrong with them."""
-    if not api.is_array_api_obj(scores):
-        raise TypeError(
-            f"scores must be an array (NumPy, torch, CuPy, JAX, ...); got {type(scores).__name__};"
-            " convert it first, for instance with numpy.asarray"
-        )
-    if isinstance(scores, np.ma.MaskedArray):
-        raise TypeError(
-            "scores must not be a masked array; forbid pairs by -inf, for instance scores.filled(-numpy.inf)"
-        )
-    xp = api.array_namespace(scores)
-    if not xp.isdtype(scores.dtype, "real floating") or xp.finfo(scores.dtype).bits > 64:
-        raise TypeError(f"scores must have a real floating dtype of at most 64 bits; got {scores.dtype}")
-    if scores.ndim != 2:
-        raise ValueError(
-            f"scores must have shape (rows, labels); got {scores.ndim} dimensions, shape {tuple(scores.shape)}"
-        )
-    if 0 in scores.shape:
-        raise ValueError(f"scores must not be empty; got shape {tuple(scores.shape)}")
-    if check_finite:
-        invalid = xp.isnan(scores) | (scores == xp.inf)
-        if bool(xp.any(invalid)):
-            row, column = divmod(_first(xp, xp.reshape(invalid, (-1,))), scores.shape[1])
-            first = "nan" if bool(xp.isnan(scores[row, column])) else "inf"
-            raise ValueError(f"scores must not hold NaN or +inf; the first is {first} at row {row}, column {column}")
-        without_label = xp.all(scores == -xp.inf, axis=1)
-        if bool(xp.any(without_label)):
+def _assign(
+    scores: Array,
+    epsilon: float,
+    strength: float,
+    unit: float,
+    prior: Array | None,
+    tol: float,
+    max_sweeps: int,
+    acceleration: str | None,
+    start: Array | Assignment | str | None,
+    check_finite: bool,
+) -> Assignment:
+    """Validate what the three have in common, and solve; epsilon and strength are in units of the raw scores."""
+    tol = not_negative("tol", tol)
+    max_sweeps = count("max_sweeps", max_sweeps)
+    if acceleration not in ACCELERATIONS:
+        names = ", ".join(repr(name) for name in ACCELERATIONS)
+        raise ValueError(f"acceleration must be one of {names}; got {acceleration!r}")
+    xp = check_scores(scores, check_finite=check_finite)
+    if strength == inf and check_finite:
+        without_row = xp.all(scores == -xp.inf, axis=-2)
+        if bool(xp.any(without_row)):
+            index = first(xp, without_row)
             raise ValueError(
-                f"row {_first(xp, without_label)} of scores is all -inf: every row needs a label that it may use"
+                f"column {index[-1]} of scores{in_problem(index[:-1])} is all -inf, so no plan can give it its share;"
+                " leave it out, or give a finite strength"
             )
-    return xp
+    family, sweep = prepare(scores, epsilon, strength, prior, check_finite=check_finite)
+    solution = solve(
+        sweep,
+        family,
+        _start(start, scores, sweep, family, unit, check_finite=check_finite),
+        ACCELERATIONS[acceleration],
+        tol=tol,
+        max_sweeps=max_sweeps,
+        feasible=(lambda: _feasible(scores, family)) if family.exact else None,
+    )
+    return Assignment(_scores=scores, _sweep=sweep, _family=family, _solution=solution, _unit=unit)
 
 
-def _first(xp: Any, mask: Array) -> int:
-    """Return the index of the first true entry of a vector that has one."""
-    return int(xp.argmax(xp.astype(mask, xp.int32)))
+def _start(
+    start: Array | Assignment | str | None,
+    scores: Array,
+    sweep: Sweep,
+    family: Family,
+    unit: float,
+    *,
+    check_finite: bool,
+) -> Array:
+    """Return the potential to start from, shape (..., K), in units of the raw scores."""
+    xp, device = api.array_namespace(scores), api.device(scores)
+    shape = (*scores.shape[:-2], scores.shape[-1])
+    zero = xp.zeros(shape, dtype=sweep.vector_dtype, device=device)
+    if start is None:
+        return zero
+    if isinstance(start, str):
+        if start != "columns":
+            raise ValueError(f'start must be None, "columns", a potential or an Assignment; got {start!r}')
+        # The columns of exp(s / epsilon) as if they were those of a plan.
+        return plain_step_from(family, zero, sweep.log_column_sums() - log(scores.shape[-2]))
+    potential: Array = start.potential if isinstance(start, Assignment) else start
+    check_companion("start", potential, scores)
+    if tuple(potential.shape) not in {shape, shape[-1:]}:
+        raise ValueError(
+            f"start must have a potential for each label, shape {shape[-1:]}; got {tuple(potential.shape)}"
+        )
+    potential = unit * xp.astype(potential, sweep.vector_dtype) + zero
+    if check_finite and bool(xp.any(xp.isnan(potential) | (potential == -xp.inf))):
+        raise ValueError("start must not hold NaN or -inf")
+    # +inf is the price of a label that could not be used; here it may be usable, at the highest price there is.
+    priced = potential < xp.inf
+    highest = xp.max(xp.where(priced, potential, -xp.inf), axis=-1, keepdims=True)
+    return xp.where(priced, potential, xp.where(highest > -xp.inf, highest, 0.0))
+
+
+def _feasible(scores: Array, family: Family) -> Array:
+    """Return which problems of a batch have a plan on the allowed pairs with the prior as its marginal."""
+    xp = api.array_namespace(scores)
+    allowed = on_host(scores) > -inf
+    batch = allowed.shape[:-2]
+    prior = np.broadcast_to(np.exp(on_host(family.log_prior)), (*batch, allowed.shape[-1]))
+    answers = [bool(allowed[i].all()) or feasible(allowed[i], prior[i]) for i in np.ndindex(batch)]
+    return xp.asarray(np.array(answers).reshape(batch), dtype=xp.bool, device=api.device(scores))

@@ -42,17 +42,17 @@ def mutual_information(plan: Array) -> Array:
     Parameters
     ----------
     plan
-        Soft labels, shape (B, K), real floating; each row a distribution over K labels.
+        Soft labels, shape (..., B, K), real floating; each row a distribution over K labels.
 
     Returns
     -------
     Array
-        Shape (), in the dtype of `plan`.
+        Shape (...,), in the dtype of `plan`.
 
     Raises
     ------
     ValueError
-        If `plan` is not a matrix with at least one row.
+        If `plan` has fewer than two axes, or an empty one.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def mutual_information(plan: Array) -> Array:
     >>> float(mutual_information(np.eye(2)) / np.log(2))
     1.0
     """
-    if plan.ndim != 2 or 0 in plan.shape:
+    if plan.ndim < 2 or 0 in plan.shape:
         raise ValueError(f"plan must be a matrix (rows, labels) without empty axes; got shape {tuple(plan.shape)}")
     xp = api.array_namespace(plan)
-    return entropy(xp.mean(plan, axis=0)) - xp.mean(entropy(plan, axis=1))
+    return entropy(xp.mean(plan, axis=-2)) - xp.mean(entropy(plan), axis=-1)

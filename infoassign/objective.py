@@ -1,25 +1,27 @@
-"""The objective of the family and its certificate, from vectors of length K alone (theory, part A).
+"""The objective of the family and its certificates, from vectors of length K (theory, part A).
 
-For scores ``s`` (B, K), an entropy weight ``epsilon`` > 0, a marginal strength ``rho`` >= 0 and a prior
+For scores ``s`` (B, K), an entropy weight ``epsilon`` > 0, a marginal strength ``rho`` in [0, inf] and a prior
 ``r``, an assignment minimises over plans ``W`` with rows in the simplex
 
-    primal(W) = -(1/B) <W, s> + epsilon (1/B) sum w log w + rho KL(wbar || r),   wbar = mean_i w_i.
+    primal(W) = -(1/B) <W, s> + epsilon (1/B) sum w log w + rho KL(wbar || r),   wbar = mean_i w_i,
 
-Plans are searched among ``W(v)``, ``w_ij ∝ exp((s_ij - v_j) / epsilon)``, where the optimum lies (A2). Its dual is
+where ``rho = inf`` means ``wbar = r`` exactly. Plans are searched among ``W(v)``, where the optimum lies (A2):
+``w_ij ∝ exp((s_ij - v_j) / epsilon)``. The dual is
 
-    dual(v) = -rho log sum_j r_j exp(v_j / rho) - epsilon mean_i lse_i           (A3)
+    dual(v) = -rho log sum_j r_j exp(v_j / rho) - epsilon mean_i lse_i           (A3; -<v, r> - ... for rho = inf)
 
-and the difference of the two has a closed form, ``rho KL(wbar || u)`` with ``u ∝ r exp(v / rho)`` (A4):
-one sweep, which yields ``wbar``, certifies itself at O(K) cost.
+and for finite rho the difference of the two has a closed form, ``rho KL(wbar || u)`` with ``u ∝ r exp(v / rho)`` (A4):
+one sweep, which yields ``wbar``, certifies itself at O(K) cost. For ``rho = inf`` a feasible plan near ``W(v)`` is
+needed; see :mod:`infoassign.rounding`. Leading axes are a batch of problems throughout.
 """
 
 from dataclasses import dataclass
-from math import log
-from typing import Any
+from math import inf, log
+from typing import NamedTuple
 
 import array_api_compat as api
 
-from infoassign_backends.protocol import Array
+from infoassign_backends.protocol import Array, Masses, Sweep
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,54 @@ class Family:
     epsilon: float
     """Weight of the entropy of the rows, in units of the scores; > 0."""
     strength: float
-    """Weight rho of ``KL(wbar || prior)``, in units of the scores; >= 0, finite."""
+    """Weight rho of ``KL(wbar || prior)``, in units of the scores; in [0, inf]."""
     log_prior: Array
-    """``log r``, shape (K,)."""
+    """``log r``, shape (K,) or (..., K)."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the marginal must equal the prior."""
+        return self.strength == inf
+
+    @property
+    def beta(self) -> float:
+        """The modulus of the plain step, ``rho / (rho + epsilon)`` (A6)."""
+        return 1.0 if self.exact else self.strength / (self.strength + self.epsilon)
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """What one sweep proves about the plan that it passed over; every field has shape ()."""
+class Rounding(NamedTuple):
+    """Bounds on what rounding in a sweep changes."""
+
+    mean: Array
+    """Total variation of the plan's rows, on average, shape (...,)."""
+    row: Array
+    """The same for the worst row, shape (...,)."""
+    column: Array
+    """Logarithm of the columns' masses, shape (..., K)."""
+    total: float
+    """Sum of a row, which should be 1."""
+
+
+class Point(NamedTuple):
+    """A potential and what one sweep said there; vectors have shape (..., K), the rest (...,)."""
+
+    potential: Array
+    usable: Array
+    """Which columns some row may use."""
+    log_marginal: Array
+    """``log wbar``."""
+    log_target: Array
+    """``log u``: the column marginal that the potential asks for, which at the optimum is the one there is (A2)."""
+    dual: Array
+    """``dual(v) / epsilon``, of rows shifted so that their largest score is 0."""
+    rounding: Rounding
+
+
+class Certificate(NamedTuple):
+    """What is proved about the plan at a point; every field has shape (...,)."""
 
     gap: Array
-    """Primal minus dual, in units of the scores; an upper bound on the suboptimality."""
+    """Bound on the suboptimality, in units of the scores."""
     error_bound: Array
     """Bound on the mean over rows of the total variation to the optimal plan, rounding included."""
     row_error_bound: Array
@@ -51,27 +90,87 @@ class Certificate:
     """The value of `error_bound` that rounding alone would leave at the exact solution."""
 
 
-def log_target(family: Family, potential: Array, usable: Array) -> tuple[Array, Array]:
+def tempered_prior(family: Family, potential: Array, usable: Array) -> tuple[Array, Array]:
     """Return ``log u`` with ``u ∝ r exp(v / rho)`` over the usable columns, and the log of its scale.
 
-    ``u`` is the column marginal that the potential asks for; at the optimum it is the marginal there is.
+    The scale is taken by log1p where it is near one, since for large rho it is multiplied by it.
     """
     xp = api.array_namespace(potential)
-    log_u = xp.where(usable, family.log_prior + potential / family.strength, -xp.inf)
-    largest = xp.max(log_u)
-    scale = largest + xp.log(xp.sum(xp.exp(log_u - largest)))
-    return log_u - scale, scale
+    scaled = xp.where(usable, potential / family.strength, -xp.inf)
+    largest = xp.max(scaled, axis=-1, keepdims=True)
+    below = scaled - largest
+    r = xp.where(usable, xp.exp(family.log_prior), 0.0)
+    total = xp.sum(r, axis=-1, keepdims=True)
+    difference = xp.sum(r * xp.expm1(below), axis=-1, keepdims=True) / total
+    near = difference > -0.5
+    far = xp.sum(xp.exp(xp.where(usable, family.log_prior, -xp.inf) + below), axis=-1, keepdims=True)
+    log_mean = xp.where(near, xp.log1p(xp.where(near, difference, 0.0)), xp.log(far / total))
+    scale = largest + xp.log(total) + log_mean
+    return family.log_prior + scaled - scale, xp.squeeze(scale, axis=-1)
 
 
-def dual_value(family: Family, potential: Array, usable: Array, mean_log_normalizer: Array) -> Array:
-    """Evaluate ``dual(v)`` (A3); at strength 0, where the potential must be 0, only the softmax is left."""
-    if family.strength == 0:
-        return -family.epsilon * mean_log_normalizer
-    _, scale = log_target(family, potential, usable)
-    return -family.strength * scale - family.epsilon * mean_log_normalizer
+def gauged(family: Family, potential: Array, usable: Array) -> Array:
+    """Shift a potential so that ``sum_j r_j exp(v_j / rho) = 1`` (``sum_j r_j v_j = 0`` for rho = inf); A7.
+
+    A common shift is invisible to the plan, yet it is the slowest mode of the iteration.
+    """
+    xp = api.array_namespace(potential)
+    if family.exact:
+        shift = xp.sum(xp.where(usable, xp.exp(family.log_prior) * potential, 0.0), axis=-1)
+    else:
+        shift = family.strength * tempered_prior(family, potential, usable)[1]
+    return xp.where(usable, potential - shift[..., None], 0.0)
 
 
-def closed_form_gap(strength: float, log_u: Array, d: Array) -> Array:
+def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, rows: int, sweep: Sweep) -> Rounding:
+    """Bound what rounding in the sweep may have changed.
+
+    The operations of a sweep, in order, leave log w off by up to 2 S + |(s - v) / epsilon| + |log w| + a few units,
+    where S = (max_k s_k - s) / epsilon <= lift + log K - log w, and the sums add at most a unit of their own dtype
+    per term. A column's mass comes from entries no lighter than itself. In a row entries weigh in by w, where
+    -w log w sums to at most log K; over all rows, lift weighs in by wbar. Storing an entry costs its own unit, twice:
+    in the kernel and in the plan.
+    """
+    xp = api.array_namespace(potential)
+    usable = log_marginal != -xp.inf
+    highest = xp.max(xp.where(usable, potential, -xp.inf), axis=-1, keepdims=True)
+    # |v - max v| / epsilon: how far below its row's maximum a column's potential can lift an entry.
+    lift = xp.where(usable, (highest - potential) / epsilon, 0.0)
+    unit = float(xp.finfo(sweep.compute_dtype).eps) / 2
+    columns = potential.shape[-1]
+    sums = (rows + columns) * float(xp.finfo(sweep.vector_dtype).eps) / 2
+    always = sums + float(xp.finfo(sweep.plan_dtype).eps)
+    log_k = log(columns)
+    mean = unit * (2 * xp.sum(xp.exp(log_marginal) * lift, axis=-1) + 4 * log_k + 8) + always
+    row = xp.maximum(unit * (2 * xp.max(lift, axis=-1) + 4 * log_k + 8) + always, mean)
+    column = unit * (3 * (lift + log_k) + 3 * xp.where(usable, -log_marginal, 0.0) + 10) + always
+    return Rounding(mean, row, column, float(xp.finfo(sweep.plan_dtype).eps) / 2 * (log_k + 4))
+
+
+def examine(family: Family, potential: Array, masses: Masses, sweep: Sweep) -> Point:
+    """Put together what a sweep said at a potential."""
+    xp = api.array_namespace(potential)
+    log_marginal = masses.log_columns - log(masses.rows)
+    usable = log_marginal != -xp.inf  # a NaN stays in, to be seen in the answer
+    dual = -masses.log_normalizers / masses.rows
+    log_target = log_marginal
+    if family.exact:
+        log_target = family.log_prior + xp.zeros_like(log_marginal)
+        dual = dual - xp.sum(xp.where(usable, xp.exp(log_target) * potential, 0.0), axis=-1) / family.epsilon
+    elif family.strength > 0:
+        log_target, scale = tempered_prior(family, potential, usable)
+        dual = dual - (family.strength / family.epsilon) * scale
+    rounding = rounding_bounds(family.epsilon, potential, log_marginal, masses.rows, sweep)
+    return Point(potential, usable, log_marginal, log_target, dual, rounding)
+
+
+def log_ratio(point: Point) -> Array:
+    """Return ``d = log wbar - log u``, 0 for columns that no row may use."""
+    xp = api.array_namespace(point.potential)
+    return xp.where(point.usable, point.log_marginal, 0.0) - xp.where(point.usable, point.log_target, 0.0)
+
+
+def penalised_gap(strength: float, log_target: Array, d: Array) -> Array:
     """Evaluate ``rho KL(wbar || u)`` (A4), with ``d = log wbar - log u``, so that rounding cannot make it negative.
 
     The textbook sum of ``wbar log(wbar / u)`` cancels terms of either sign and drowns at 1e-8 in float32. Both
@@ -79,69 +178,48 @@ def closed_form_gap(strength: float, log_u: Array, d: Array) -> Array:
     evaluated with expm1, far from it without a bare exp(d), which may overflow.
     """
     xp = api.array_namespace(d)
-    u = xp.exp(log_u)
+    u = xp.exp(log_target)
     near = xp.abs(d) < 1
     d_near = xp.where(near, d, 0.0)
-    far = xp.exp(log_u + d) * (d - 1) + u
-    return strength * xp.sum(xp.where(near, u * (d_near * xp.exp(d_near) - xp.expm1(d_near)), far))
+    far = xp.exp(log_target + d) * (d - 1) + u
+    return strength * xp.sum(xp.where(near, u * (d_near * xp.exp(d_near) - xp.expm1(d_near)), far), axis=-1)
 
 
-def certify(family: Family, potential: Array, log_marginal: Array, usable: Array, rows: int, dtype: Any) -> Certificate:
-    """Bound the distance from ``W(v)`` to the optimum (A5), rounding of the sweep included.
+def marginal_error(family: Family, point: Point) -> Array:
+    """Return the L1 distance of the plan's marginal from the prior, shape (...,)."""
+    xp = api.array_namespace(point.potential)
+    return xp.sum(xp.abs(xp.exp(point.log_marginal) - xp.exp(family.log_prior)), axis=-1)
 
-    Parameters
-    ----------
-    family
-        The problem.
-    potential
-        ``v``, shape (K,).
-    log_marginal
-        ``log wbar`` of the sweep at `potential`, shape (K,).
-    usable
-        Which columns some row may use, shape (K,), boolean.
-    rows
-        The number of rows B that the sweep summed over.
-    dtype
-        The dtype in which the sweep computed the plan.
+
+def certificate(point: Point, gap: Array, mean: Array, mean_floor: Array, row: Array) -> Certificate:
+    """Combine a bound on the mean, its floor and a bound on the worst row; all shape (...,), rounding included.
+
+    The mean is at most the worst row, and no total variation is larger than 1, or for rows that sum to one up to
+    rounding, than 1 and half of that.
     """
-    xp = api.array_namespace(potential)
-    epsilon, rho = family.epsilon, family.strength
-    wbar = xp.where(usable, xp.exp(log_marginal), 0.0)
-    highest = xp.max(xp.where(usable, potential, -xp.inf))
-    # |v - max v| / epsilon: how far below its row's maximum a column's potential can lift an entry.
-    lift = xp.where(usable, (highest - potential) / epsilon, 0.0)
+    xp = api.array_namespace(gap)
+    largest = xp.ones_like(gap) + point.rounding.total
+    return Certificate(gap, xp.minimum(xp.minimum(mean, row), largest), xp.minimum(row, largest), mean_floor)
 
-    # Rounding. The operations of a sweep, in order, leave log w off by up to 2 S + |(s - v) / epsilon| + |log w| + a
-    # few units, where S = (max_k s_k - s) / epsilon <= lift + log K - log w, and the sums add at most a unit of their
-    # own dtype per term. A column's mass comes from entries no lighter than itself. In a row entries weigh in by w,
-    # where -w log w sums to at most log K; over all rows, lift weighs in by wbar.
-    unit = float(xp.finfo(dtype).eps) / 2
-    sums = (rows + potential.shape[0]) * float(xp.finfo(potential.dtype).eps) / 2
-    log_k = log(potential.shape[0])
-    rounded_mean = unit * (2 * xp.sum(wbar * lift) + 4 * log_k + 8) + sums
-    rounded_row = xp.maximum(unit * (2 * xp.max(lift) + 4 * log_k + 8) + sums, rounded_mean)
-    if rho == 0:
-        return Certificate(xp.zeros_like(highest), rounded_mean, rounded_row, rounded_mean)
-    rounded_column = unit * (3 * (lift + log_k) + 3 * xp.where(usable, -log_marginal, 0.0) + 10) + sums
 
-    log_u, _ = log_target(family, potential, usable)
-    d = xp.where(usable, log_marginal, 0.0) - xp.where(usable, log_u, 0.0)
-    gap = closed_form_gap(rho, log_u, d)
-    oscillation = xp.max(xp.where(usable, d, -xp.inf)) - xp.min(xp.where(usable, d, xp.inf))
-
+def certify_penalised(family: Family, point: Point) -> Certificate:
+    """Bound the distance from ``W(v)`` to the optimum for finite rho (A5), rounding of the sweep included."""
+    xp = api.array_namespace(point.potential)
+    epsilon, rho, rounding = family.epsilon, family.strength, point.rounding
+    if rho == 0:  # no coupling: the plan is the softmax, and nothing but rounding is between it and the optimum
+        return certificate(point, 0 * point.dual, rounding.mean, rounding.mean, rounding.row)
+    d = log_ratio(point)
+    gap = penalised_gap(rho, point.log_target, d)
+    oscillation = xp.max(xp.where(point.usable, d, -xp.inf), axis=-1) - xp.min(
+        xp.where(point.usable, d, xp.inf), axis=-1
+    )
     # Mean over rows: TV <= sqrt(gap / (4 epsilon)). To leading order gap is rho sum wbar d^2 / 2, a squared norm
     # of d, so the rounding of d adds its own norm.
-    mean_floor = rounded_mean + xp.sqrt(rho / (8 * epsilon) * xp.sum(wbar * rounded_column**2))
-    mean_bound = xp.sqrt(gap / (4 * epsilon)) + mean_floor
+    wbar = xp.where(point.usable, xp.exp(point.log_marginal), 0.0)
+    mean_floor = rounding.mean + xp.sqrt(rho / (8 * epsilon) * xp.sum(wbar * rounding.column**2, axis=-1))
+    mean = xp.sqrt(gap / (4 * epsilon)) + mean_floor
     # Worst row: TV <= tanh(rho osc(d) / (4 epsilon)).
-    rounded_oscillation = 2 * xp.max(xp.where(usable, rounded_column, 0.0))
-    row_floor = rounded_row + xp.tanh(rho / (4 * epsilon) * rounded_oscillation)
-    row_bound = rounded_row + xp.tanh(rho / (4 * epsilon) * (oscillation + rounded_oscillation))
-    # No total variation is larger than 1, or for rows that sum to one up to rounding, than 1 and half of that.
-    largest = xp.ones_like(gap) + unit * (log_k + 4)
-    return Certificate(
-        gap=gap,
-        error_bound=xp.minimum(xp.minimum(mean_bound, row_bound), largest),
-        row_error_bound=xp.minimum(row_bound, largest),
-        floor=xp.minimum(mean_floor, row_floor),
-    )
+    rounded_oscillation = 2 * xp.max(xp.where(point.usable, rounding.column, 0.0), axis=-1)
+    row_floor = rounding.row + xp.tanh(rho / (4 * epsilon) * rounded_oscillation)
+    row = rounding.row + xp.tanh(rho / (4 * epsilon) * (oscillation + rounded_oscillation))
+    return certificate(point, gap, mean, xp.minimum(mean_floor, row_floor), row)

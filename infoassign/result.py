@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import array_api_compat as api
+import numpy as np
+from numpy.typing import NDArray
 
 from infoassign.information import entropy, mutual_information
-from infoassign.objective import dual_value
+from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error
+from infoassign.rounding import BalancedLabels, balanced_labels, certify_exact, exact_marginal, newton_correction
+from infoassign.validation import check_scores
+from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
-
-if TYPE_CHECKING:
-    from infoassign.objective import Family
-    from infoassign.solver import Solution
 
 
 class Status(Enum):
@@ -29,26 +29,75 @@ class Status(Enum):
     CONVERGED = "converged"
     MAX_SWEEPS = "max_sweeps"
     STALLED = "stalled"
+    INFEASIBLE = "infeasible"
 
     @property
     def advice(self) -> str:
         """One sentence for the user."""
         return _ADVICE[self]
 
+    @property
+    def code(self) -> int:
+        """A number from 1 on, for arrays of statuses; 0 is none yet."""
+        return list(Status).index(self) + 1
+
 
 _ADVICE = {
     Status.CONVERGED: "The certified error is within tol.",
     Status.MAX_SWEEPS: "All sweeps were used before the certified error came within tol; raise max_sweeps, or tol.",
     Status.STALLED: "Rounding keeps the certified error above tol; pass the scores in float64, or raise tol.",
+    Status.INFEASIBLE: "No plan on the allowed pairs has the prior as its marginal; allow more pairs, change the prior,"
+    " or give a finite strength.",
 }
+
+
+class Solution(NamedTuple):
+    """Where the solver stopped and what the sweep said there."""
+
+    point: Point
+    sweeps: Array
+    """Shape (...,), integer."""
+    status: Array
+    """Codes of :class:`Status`, shape (...,), integer."""
+
+
+class Verification(NamedTuple):
+    """A certificate computed anew in float64, about the plan as it is shown; see :meth:`Assignment.verify`."""
+
+    gap: Any
+    """Of the plan at the potential, as :attr:`Assignment.gap`."""
+    error_bound: Any
+    """As :attr:`Assignment.error_bound`, with the rounding of the plan measured instead of bounded."""
+    row_error_bound: Any
+    """As :attr:`Assignment.row_error_bound`, likewise."""
+    marginal_error: Any
+    """Of the plan, measured."""
+
+
+def scalar_or_array(value: Array, kind: type[float] | type[int] | type[bool] = float) -> Any:
+    """Return a Python number for a single problem, the array for a batch."""
+    return kind(value) if value.ndim == 0 else value
+
+
+def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
+    """Copy an array of any library and device to NumPy."""
+    xp = api.array_namespace(array)
+    if xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits < 32:
+        array = xp.astype(array, xp.float32)  # NumPy has no bfloat16
+    if api.is_torch_array(array):
+        array = array.detach()
+    device = "cpu" if not api.is_array_api_strict_namespace(xp) else xp.Device("CPU_DEVICE")
+    return np.asarray(api.to_device(array, device)).astype(dtype)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Assignment:
     """Soft labels for a batch of scores, and the proof of how close to optimal they are.
 
-    Made by :func:`infoassign.mira`. The plan, the labels and what is derived from them are computed when
-    first asked for and kept. Energies (`gap`, `objective`, `potential`) are in units of scores / temperature.
+    Made by :func:`infoassign.assign`, :func:`infoassign.mira` and :func:`infoassign.sinkhorn`. The plan, the labels
+    and what is derived from them are computed when first asked for and kept. Energies (`gap`, `objective`,
+    `potential`) are in units of scores / temperature. For scores with leading axes, what is a number for one problem
+    is an array over the problems.
 
     Examples
     --------
@@ -56,105 +105,283 @@ class Assignment:
     >>> import infoassign as ia
     >>> assignment = ia.mira(np.array([[1.0, 0.0], [0.0, 3.0]]))
     >>> assignment
-    Assignment(rows=2, columns=2, status=CONVERGED, sweeps=17, error_bound=9.5e-06)
+    Assignment(shape=(2, 2), status=CONVERGED, sweeps=6, error_bound=1.1e-08)
     """
 
+    _scores: Array = field(repr=False)
     _sweep: Sweep = field(repr=False)
-    _family: "Family" = field(repr=False)
-    _solution: "Solution" = field(repr=False)
+    _family: Family = field(repr=False)
+    _solution: Solution = field(repr=False)
     _unit: float
     """The temperature: energies of the solution are in units of raw scores, those shown in scores / temperature."""
-    _dtype: Any = field(repr=False)
-    """The dtype of the scores, and of the plan that is shown."""
-    rows: int
-    """The number of rows B."""
+
+    @property
+    def rows(self) -> int:
+        """The number of rows B."""
+        return int(self._scores.shape[-2])
 
     @cached_property
     def _computed_plan(self) -> Array:
         """The plan in the dtype of the computation, which half precision would blur."""
-        return self._sweep.plan(self._solution.potential)
+        return self._sweep.plan(self._solution.point.potential)
 
     @cached_property
     def plan(self) -> Array:
-        """Soft labels, shape (B, K), rows in the simplex; library, device and dtype of the scores."""
+        """Soft labels, shape (..., B, K), rows in the simplex; library, device and dtype of the scores."""
         plan = self._computed_plan
-        return api.array_namespace(plan).astype(plan, self._dtype, copy=False)
+        return api.array_namespace(plan).astype(plan, self._scores.dtype, copy=False)
 
     @cached_property
     def labels(self) -> Array:
-        """The likeliest label of every row, shape (B,), integer."""
-        return self._sweep.labels(self._solution.potential)
+        """The likeliest label of every row, shape (..., B), integer."""
+        return self._sweep.labels(self._solution.point.potential)
 
     @property
     def marginal(self) -> Array:
-        """Share of every label, ``mean_i w_ij``, shape (K,), summing to one."""
-        xp = api.array_namespace(self._solution.log_marginal)
-        return xp.exp(self._solution.log_marginal)
+        """Share of every label, ``mean_i w_ij``, shape (..., K), summing to one."""
+        log_marginal = self._solution.point.log_marginal
+        return api.array_namespace(log_marginal).exp(log_marginal)
 
     @property
     def potential(self) -> Array:
-        """``v``, shape (K,): ``w_ij ∝ exp((s_ij - v_j) / epsilon)``, with ``mean_j exp(v_j / beta) = 1``.
+        """``v``, shape (..., K): ``w_ij ∝ exp((s_ij - v_j) / epsilon)``, in units of scores / temperature.
 
+        Its free constant is fixed by ``sum_j r_j exp(v_j / rho) = 1``, for an exact marginal by ``sum_j r_j v_j = 0``.
         ``+inf``, a price nobody pays, for a label that no row may use. At strength 0 (beta = 0) it is 0.
         """
-        solution = self._solution
-        xp = api.array_namespace(solution.potential)
-        return xp.where(solution.usable, solution.potential / self._unit, xp.inf)
+        point = self._solution.point
+        return api.array_namespace(point.potential).where(point.usable, point.potential / self._unit, float("inf"))
+
+    @cached_property
+    def _certificate(self) -> Certificate:
+        if self._family.exact:
+            return certify_exact(self._sweep, self._family, self._solution.point, self.rows)
+        return certify_penalised(self._family, self._solution.point)
 
     @property
-    def gap(self) -> float:
-        """Primal objective minus dual objective, a bound on the suboptimality (theory, A4)."""
-        return float(self._solution.certificate.gap) / self._unit
+    def gap(self) -> Any:
+        """Bound on the suboptimality: primal minus dual objective (theory, A4).
+
+        For an exact marginal the primal is that of a plan nearby which has the marginal (theory, A5); passes over the
+        scores are made for it when this or an error bound is first asked for.
+        """
+        return scalar_or_array(self._certificate.gap / self._unit)
 
     @property
-    def error_bound(self) -> float:
+    def error_bound(self) -> Any:
         """Bound on the mean over rows of the total variation to the optimal plan (theory, A5).
 
         It includes what rounding in the dtype of the computation can add. Half precision is computed in float32, and
         the bound is about that plan: showing it in half precision then rounds every entry once more.
         """
-        return float(self._solution.certificate.error_bound)
+        return scalar_or_array(self._certificate.error_bound)
 
     @property
-    def row_error_bound(self) -> float:
+    def row_error_bound(self) -> Any:
         """Bound on the total variation to the optimal plan in the worst row (theory, A5)."""
-        return float(self._solution.certificate.row_error_bound)
+        return scalar_or_array(self._certificate.row_error_bound)
 
     @property
-    def objective(self) -> float:
-        """The primal objective of the plan; MIRA's eq. 4 is this minus ``beta log K``."""
-        solution = self._solution
-        dual = dual_value(self._family, solution.potential, solution.usable, solution.mean_log_normalizer)
-        return float(dual) / self._unit + self.gap
+    def marginal_error(self) -> Any:
+        """L1 distance of the marginal from the prior; what `tol` bounds if the marginal is to be exact."""
+        return scalar_or_array(marginal_error(self._family, self._solution.point))
 
     @property
-    def sweeps(self) -> int:
+    def objective(self) -> Any:
+        """The primal objective of the plan; MIRA's eq. 4 is this minus ``beta log K``.
+
+        For an exact marginal, where the plan may miss the prior a little, it is the linear and the entropic term.
+        """
+        family, point = self._family, self._solution.point
+        xp = api.array_namespace(point.dual)
+        value = family.epsilon * (point.dual - self._sweep.offset / self.rows)
+        if family.exact:
+            missing = xp.exp(family.log_prior) - xp.exp(point.log_marginal)
+            value = value + xp.sum(xp.where(point.usable, point.potential * missing, 0.0), axis=-1)
+        else:
+            value = value + self._certificate.gap
+        return scalar_or_array(value / self._unit)
+
+    @property
+    def sweeps(self) -> Any:
         """How many times the scores were passed over."""
-        return self._solution.sweeps
+        return scalar_or_array(self._solution.sweeps, int)
 
     @property
-    def status(self) -> Status:
-        """Why the solve stopped."""
-        return self._solution.status
+    def status(self) -> Any:
+        """Why the solve stopped: a :class:`Status`; for a batch a NumPy array of them."""
+        codes = on_host(self._solution.status, int)
+        members = np.array([None, *Status], dtype=object)
+        return members[codes]
 
     @property
-    def converged(self) -> bool:
+    def converged(self) -> Any:
         """Whether the certified error is within the tolerance that was asked for."""
-        return self.status is Status.CONVERGED
+        return scalar_or_array(self._solution.status == Status.CONVERGED.code, bool)
 
     @cached_property
-    def mutual_information(self) -> float:
+    def mutual_information(self) -> Any:
         """Mutual information between label and row, in nats (MIRA, eq. 2); at most ``log min(B, K)``."""
-        return float(mutual_information(self._computed_plan))
+        return scalar_or_array(mutual_information(self._computed_plan))
 
     @property
-    def perplexity(self) -> float:
+    def perplexity(self) -> Any:
         """``exp H(marginal)``: the effective number of labels in use, between 1 and K."""
-        return exp(float(entropy(self.marginal)))
+        marginal = self.marginal
+        return scalar_or_array(api.array_namespace(marginal).exp(entropy(marginal)))
+
+    def assign_new(self, scores: Array, *, check_finite: bool = True) -> Array:
+        """Label rows never seen at the solved potential, ``w ∝ exp((s - v) / epsilon)``.
+
+        Parameters
+        ----------
+        scores
+            Shape (..., B', K) with the labels and the leading axes of the scores that were solved for; any B'.
+        check_finite
+            Look for NaN, ``+inf`` and rows without a label.
+
+        Returns
+        -------
+        Array
+            Shape (..., B', K), like `scores`. A label that no row might use stays forbidden.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import infoassign as ia
+        >>> assignment = ia.sinkhorn(np.array([[1.0, 0.0], [0.9, 0.0]]), epsilon=1.0)
+        >>> assignment.assign_new(np.array([[0.95, 0.0]])).round(3)
+        array([[0.5, 0.5]])
+        """
+        solved = self._scores.shape
+        xp = check_scores(scores, check_finite=False)
+        if scores.shape[-1] != solved[-1] or scores.shape[:-2] != solved[:-2]:
+            raise ValueError(
+                f"scores must have shape {(*solved[:-2], 'any', solved[-1])}, the labels that were solved for;"
+                f" got {tuple(scores.shape)}"
+            )
+        point = self._solution.point
+        scores = xp.where(point.usable[..., None, :], scores, -xp.inf)
+        check_scores(scores, check_finite=check_finite)
+        sweep = backend_for(scores).prepare(scores, self._family.epsilon)
+        return xp.astype(sweep.plan(point.potential), scores.dtype, copy=False)
+
+    def balanced_plan(self) -> Array:
+        """Return a plan near this one whose marginal is the prior, up to rounding; like `plan`.
+
+        Where the marginal is nearly right, by one Newton step on the plan's entries, which heeds forbidden pairs and
+        keeps the objective to second order; what is left, or all, by the least move of mass that does it.
+
+        Raises
+        ------
+        ValueError
+            If pairs are forbidden and the marginal is too far off for the Newton step.
+        """
+        point, family = self._solution.point, self._family
+        xp = api.array_namespace(point.potential)
+        plan = xp.astype(self._computed_plan, self._sweep.vector_dtype)
+        found = newton_correction(self._sweep, family, point, self.rows)
+        inside = (found.reach <= 1)[..., None, None]
+        moved = plan * (1 + found.row_means[..., :, None] - xp.where(point.usable, found.z, 0.0)[..., None, :])
+        plan = xp.where(inside, moved, plan)
+        masked = ~xp.isfinite(self._sweep.span)[..., None, None]
+        if bool(xp.any(masked & ~inside)):
+            raise ValueError(
+                "the marginal is too far from the prior to be met without using forbidden pairs; solve with an exact"
+                f" marginal first (status: {self.status}, marginal_error: {self.marginal_error})"
+            )
+        plan = xp.where(masked, plan, exact_marginal(plan, xp.exp(family.log_prior)))
+        return xp.astype(plan, self._scores.dtype, copy=False)
+
+    def balanced_labels(self, *, tol: float = 1e-3) -> BalancedLabels:
+        """Hard labels with every cluster at the floor or ceiling of its share of the rows (SeLa's assignment).
+
+        Parameters
+        ----------
+        tol
+            For more than about a thousand rows: how far from optimal the mean score may be, given the sizes, in units
+            of epsilon / temperature. Fewer rows are labelled optimally.
+
+        Returns
+        -------
+        BalancedLabels
+            The labels, like `labels`, and a bound on what they lose in mean score. Computed on the host.
+
+        Raises
+        ------
+        ValueError
+            If forbidden pairs leave no such labels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import infoassign as ia
+        >>> assignment = ia.sinkhorn(np.array([[1.0, 0.0], [0.9, 0.0], [0.1, 0.0], [0.8, 0.0]]))
+        >>> assignment.balanced_labels()
+        BalancedLabels(labels=array([0, 0, 1, 1]), optimality_loss=0.0)
+        """
+        if not tol > 0:
+            raise ValueError(f"tol must be positive; got {tol!r}")
+        labels = self.labels
+        batch, (rows, columns) = labels.shape[:-1], self._scores.shape[-2:]
+        scores = on_host(self._scores).reshape(-1, rows, columns)
+        point = self._solution.point
+        price = on_host(point.potential).reshape(-1, columns)
+        prior = np.broadcast_to(np.exp(on_host(self._family.log_prior)), (*batch, columns)).reshape(-1, columns)
+        solved = [
+            balanced_labels(s, rows * r / r.sum(), v, tol * self._family.epsilon)
+            for s, r, v in zip(scores, prior, price, strict=True)
+        ]
+        xp, device = api.array_namespace(labels), api.device(labels)
+        found = xp.asarray(np.stack([of for of, _ in solved]).reshape(*batch, rows), dtype=labels.dtype, device=device)
+        losses = np.array([loss for _, loss in solved]).reshape(batch) / self._unit
+        return BalancedLabels(found, float(losses) if not batch else losses)
+
+    def verify(self) -> Verification:
+        """Compute the certificate anew, in float64 on the host, about the plan as it is shown.
+
+        Where :attr:`error_bound` bounds rounding, this measures it: the plan is compared with that of the same
+        potential in float64, whose own rounding alone is bounded.
+
+        Returns
+        -------
+        Verification
+            Numbers; for a batch NumPy arrays.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import infoassign as ia
+        >>> logits = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+        >>> assignment = ia.mira(logits)
+        >>> bool(assignment.verify().error_bound < 1e-5)
+        True
+        """
+        family, point = self._family, self._solution.point
+        scores = on_host(self._scores)
+        exact = Family(family.epsilon, family.strength, on_host(family.log_prior))
+        sweep = backend_for(scores).prepare(scores, exact.epsilon)
+        potential = on_host(point.potential)
+        there = examine(exact, potential, sweep(potential), sweep)
+        found = certify_exact(sweep, exact, there, self.rows) if exact.exact else certify_penalised(exact, there)
+        plan = on_host(self.plan)
+        moved = np.abs(plan - sweep.plan(potential)).sum(axis=-1) / 2
+        return Verification(
+            *(
+                scalar_or_array(np.asarray(value))
+                for value in (
+                    found.gap / self._unit,
+                    found.error_bound + moved.mean(axis=-1),
+                    found.row_error_bound + moved.max(axis=-1),
+                    np.abs(plan.mean(axis=-2) - np.exp(exact.log_prior)).sum(axis=-1),
+                )
+            )
+        )
 
     def __repr__(self) -> str:
-        columns = self._solution.potential.shape[0]
-        return (
-            f"Assignment(rows={self.rows}, columns={columns}, status={self.status.name}, "
-            f"sweeps={self.sweeps}, error_bound={self.error_bound:.2g})"
-        )
+        bound = "marginal_error" if self._family.exact else "error_bound"
+        status = self.status
+        names = status.name if isinstance(status, Status) else [one.name for one in status.ravel()]
+        value = getattr(self, bound)
+        shown = f"{value:.2g}" if isinstance(value, float) else value
+        return f"Assignment(shape={tuple(self._scores.shape)}, status={names}, sweeps={self.sweeps}, {bound}={shown})"

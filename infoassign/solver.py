@@ -1,81 +1,115 @@
-"""The one loop: sweep, certificate, next potential."""
+"""The one loop: sweep, certificate, next potential.
 
-from dataclasses import dataclass
-from math import inf, log
+Every decision is taken by arrays, problem by problem in a batch, so nothing is read back from the device but, once a
+sweep, whether all are done; with ``tol = 0`` not even that.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, NamedTuple
 
 import array_api_compat as api
 
-from infoassign.objective import Certificate, Family, certify, log_target
-from infoassign.result import Status
+from infoassign.objective import Family, Point, certify_penalised, examine, marginal_error
+from infoassign.result import Solution, Status
+from infoassign.steps import Step, choose
 from infoassign_backends.protocol import Array, Sweep
 
 PATIENCE = 100
-"""Sweeps without a smaller gap after which rounding is taken to have won."""
+"""Sweeps without progress after which rounding is taken to have won."""
+FEASIBILITY = 32
+"""Sweeps after which a problem with forbidden pairs and an exact marginal is asked whether it has a solution at all."""
 
 
-@dataclass(frozen=True)
-class Solution:
-    """Where the loop stopped and what the last sweep said there; vectors have shape (K,)."""
+class Progress(NamedTuple):
+    """How far a point is from the solution; every field has shape (...,)."""
 
-    potential: Array
-    usable: Array
-    """Which columns some row may use."""
-    log_marginal: Array
-    mean_log_normalizer: Array
-    certificate: Certificate
-    sweeps: int
-    status: Status
+    error: Array
+    """What `tol` bounds, rounding included."""
+    floor: Array
+    """What rounding alone would leave of it."""
+    measure: Array
+    """The same without rounding and without a cap: the gap, or the marginal error."""
 
 
-def plain_step(family: Family, potential: Array, log_marginal: Array, usable: Array) -> Array:
-    """Return the next potential by the fixed point, with the common scale of ``u`` removed.
+def assess(family: Family, point: Point) -> Progress:
+    """Return how far a point is from the solution, in the sense of `tol`."""
+    xp = api.array_namespace(point.potential)
+    if family.exact:
+        measure = marginal_error(family, point)
+        floor = xp.sum(xp.exp(point.log_marginal) * point.rounding.column, axis=-1)
+        return Progress(measure + floor, floor, measure)
+    found = certify_penalised(family, point)
+    # Bounds are capped at 1, which says nothing; the gap goes on falling.
+    return Progress(found.error_bound, found.floor, found.gap)
 
-    ``v+ = rho / (rho + epsilon) (v + epsilon log(wbar / r))``. For MIRA and ``u = r exp(v / rho)`` this is eq. 7,
-    ``u+ = wbar^(1 - beta) u^beta``, a contraction of modulus beta = rho / (rho + epsilon) in ``log u`` (A6). The
-    scale of ``u`` is invisible to the plan, yet it is the slowest mode of the iteration, of rate beta exactly:
-    renormalising each step leaves the local rate beta lambda_2 (A7).
+
+def representable(sweep: Sweep, potential: Array, epsilon: float) -> Array:
+    """Round a potential to what the sweep computes with.
+
+    So the certificate is about the very numbers that made the plan and not about their neighbours.
     """
     xp = api.array_namespace(potential)
-    beta = family.strength / (family.strength + family.epsilon)
-    log_ratio = xp.where(usable, log_marginal - family.log_prior, 0.0)
-    following = beta * (potential + family.epsilon * log_ratio)
-    _, scale = log_target(family, following, usable)
-    return xp.where(usable, following - family.strength * scale, 0.0)
+    if sweep.compute_dtype == sweep.vector_dtype:
+        return potential
+    return xp.astype(xp.astype(potential / epsilon, sweep.compute_dtype), sweep.vector_dtype) * epsilon
 
 
-def solve(sweep: Sweep, family: Family, *, tol: float, max_sweeps: int) -> Solution:
-    """Iterate from ``v = 0`` until the certificate is within `tol`.
+def solve(
+    sweep: Sweep,
+    family: Family,
+    start: Array,
+    step: Step,
+    *,
+    tol: float,
+    max_sweeps: int,
+    feasible: Callable[[], Array] | None = None,
+) -> Solution:
+    """Iterate from a potential of shape (..., K) until the certificate is within `tol`.
 
     With ``tol = 0`` exactly `max_sweeps` sweeps are made, that is ``max_sweeps - 1`` steps, and nothing is read
-    back from the device: the papers' mode.
+    back from the device. Otherwise a problem that is done is left as it is, and one that cannot be ends at the best
+    point it has seen. `feasible` says which problems of the batch have a solution; it is asked once, and late.
     """
-    xp = api.array_namespace(family.log_prior)
-    potential = xp.zeros_like(family.log_prior)
-    best_gap, best_sweep = inf, 0
-    sweeps = 0
-    while True:
-        masses = sweep(potential)
-        sweeps += 1
-        log_marginal = masses.log_columns - log(masses.rows)
-        usable = log_marginal != -xp.inf  # a NaN stays in, to be seen in the answer
-        # Without a coupling between the rows (rho = 0) the first sweep is the answer.
-        last = sweeps == max_sweeps or family.strength == 0
-        if tol > 0 or last:
-            certificate = certify(family, potential, log_marginal, usable, masses.rows, sweep.compute_dtype)
-            status = Status.MAX_SWEEPS if last else None
-            if tol > 0:
-                gap, bound, floor = (float(x) for x in (certificate.gap, certificate.error_bound, certificate.floor))
-                if gap < best_gap:
-                    best_gap, best_sweep = gap, sweeps
-                if bound <= tol:
-                    status = Status.CONVERGED
-                elif (floor > tol and bound <= 2 * floor) or sweeps - best_sweep >= PATIENCE:
-                    status = Status.STALLED
-            if status is not None:
-                mean_log_normalizer = masses.log_normalizers / masses.rows
-                return Solution(potential, usable, log_marginal, mean_log_normalizer, certificate, sweeps, status)
-        following = plain_step(family, potential, log_marginal, usable)
-        # The potential is rounded to what the sweep can represent, so that the certificate is about the very
-        # numbers that made the plan and not about their neighbours.
-        scaled = xp.astype(following / family.epsilon, sweep.compute_dtype)
-        potential = xp.astype(scaled, sweep.vector_dtype) * family.epsilon
+    xp = api.array_namespace(start)
+    fixed = tol == 0
+    if family.strength == 0:  # without a coupling between the rows the first sweep is the answer
+        max_sweeps, start = 1, xp.zeros_like(start)
+    potential, memory, best = start, None, None
+    status = sweeps = stale = xp.zeros(start.shape[:-1], dtype=xp.int32, device=api.device(start))
+    for number in range(1, max_sweeps + 1):
+        potential = representable(sweep, potential, family.epsilon)
+        point = examine(family, potential, sweep(potential), sweep)
+        running = status == 0
+        sweeps = xp.where(running, number, sweeps)
+        if best is None:
+            best, lowest = point, xp.full_like(point.dual, inf)
+        if fixed:
+            best = point
+        else:
+            progress = assess(family, point)
+            done = progress.error <= tol
+            better = progress.measure < lowest
+            best = choose(running & (better | done), point, best)
+            lowest = xp.where(better, progress.measure, lowest)
+            stale = xp.where(better, 0, stale + 1)
+            floored = (progress.floor > tol) & (progress.error <= 2 * progress.floor)
+            status = settle(status, done, Status.CONVERGED)
+            # A point that an accelerated step overshot to says nothing about what can be reached.
+            status = settle(status, (floored & better) | (stale >= PATIENCE), Status.STALLED)
+            if number == FEASIBILITY and feasible is not None and bool(xp.any(status == 0)):
+                status = settle(status, ~feasible(), Status.INFEASIBLE)
+        if family.exact:  # a column that no row may use cannot have its share
+            status = settle(status, ~xp.all(point.usable, axis=-1), Status.INFEASIBLE)
+        if not fixed and bool(xp.all(status != 0)):
+            break
+        if number < max_sweeps:
+            potential, memory = step(family, point, memory)
+    assert best is not None  # max_sweeps >= 1
+    return Solution(best, sweeps, settle(status, status == 0, Status.MAX_SWEEPS))
+
+
+def settle(status: Array, condition: Any, verdict: Status) -> Array:
+    """Give a verdict where the condition holds and there is none yet."""
+    xp = api.array_namespace(status)
+    return xp.where((status == 0) & condition, verdict.code, status)

@@ -6,7 +6,7 @@ torch nor CuPy and opens no device. This package never imports :mod:`infoassign`
 
 from typing import cast
 
-from array_api_compat import is_torch_array
+from array_api_compat import is_numpy_array, is_torch_array
 
 from infoassign_backends.protocol import Array, Backend, Masses, Sweep
 
@@ -31,12 +31,16 @@ def backend_for(array: Array) -> Backend:
     --------
     >>> import numpy as np
     >>> backend_for(np.zeros((2, 3))).__name__
-    'infoassign_backends.reference'
+    'infoassign_backends.kernel'
     """
     if is_torch_array(array):
         from infoassign_backends import torch_backend
 
         return cast(Backend, torch_backend)
+    if is_numpy_array(array):
+        from infoassign_backends import kernel
+
+        return cast(Backend, kernel)
     from infoassign_backends import reference
 
     return cast(Backend, reference)

@@ -1,11 +1,12 @@
-"""What a backend offers: the prepared sweep over a matrix of scores.
+"""What a backend offers: the prepared sweep over matrices of scores.
 
-Every assignment solver needs very little of its ``(B, K)`` scores: for a potential ``v``, the masses
+Every assignment solver needs very little of its ``(..., B, K)`` scores: for a potential ``v``, the masses
 of the columns of the plan ``W(v)`` and the sum of the rows' log-normalisers, where
 
     w_ij = exp((s_ij - v_j) / epsilon - lse_i),      lse_i = log sum_j exp((s_ij - v_j) / epsilon).
 
-One call of a :class:`Sweep` is one pass over the data. The solver sees nothing else.
+One call of a :class:`Sweep` is one pass over the data. The solver sees nothing else. Leading axes are a batch of
+independent problems, solved side by side.
 """
 
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -21,39 +22,60 @@ class Masses(NamedTuple):
     """
 
     log_columns: Array
-    """``log sum_i w_ij``, shape (K,); ``-inf`` for a column that no row may use."""
+    """``log sum_i w_ij``, shape (..., K); ``-inf`` for a column that no row may use."""
     log_normalizers: Array
-    """``sum_i lse_i``, shape ()."""
+    """``sum_i lse_i``, shape (...,), of rows shifted so that their largest score is 0; see :attr:`Sweep.offset`."""
     rows: int
     """The number of rows B."""
 
 
 class Sweep(Protocol):
-    """Scores prepared once, to be passed over many times."""
+    """Scores prepared once, to be passed over many times. Potentials are in units of the scores."""
 
     @property
     def compute_dtype(self) -> Any:
-        """The dtype in which the entries of the plan are computed."""
+        """The dtype in which the exponents ``(s - v) / epsilon`` are computed."""
+
+    @property
+    def plan_dtype(self) -> Any:
+        """The dtype of the plan: double precision for scores in double precision, single precision otherwise."""
 
     @property
     def vector_dtype(self) -> Any:
-        """The dtype of potentials and masses: the widest that the device has."""
+        """The dtype of potentials and masses, and of all sums: the widest that the device has."""
+
+    @property
+    def offset(self) -> Array:
+        """``sum_i max_j s_ij / epsilon``, shape (...,): what the shifted log-normalisers leave out."""
+
+    @property
+    def span(self) -> Array:
+        """``max_i (max_j s_ij - min_j s_ij) / epsilon``, shape (...,); ``inf`` where a pair is forbidden."""
 
     def __call__(self, potential: Array) -> Masses:
-        """Pass over the data once, at a potential of shape (K,) and dtype `vector_dtype`."""
+        """Pass over the data once, at a potential of shape (..., K) and dtype `vector_dtype`."""
 
     def plan(self, potential: Array) -> Array:
-        """Return ``W(v)``, shape (B, K), in `compute_dtype`."""
+        """Return ``W(v)``, shape (..., B, K), in `plan_dtype`."""
 
     def labels(self, potential: Array) -> Array:
-        """Return the column of the largest entry of every row of ``W(v)``, shape (B,), integer."""
+        """Return the column of the largest entry of every row of ``W(v)``, shape (..., B), integer."""
+
+    def apply(self, potential: Array, x: Array) -> Array:
+        """Return ``W(v) x``, shape (..., B), for x of shape (..., K), in `vector_dtype`."""
+
+    def apply_transpose(self, potential: Array, y: Array) -> Array:
+        """Return ``W(v)^T y``, shape (..., K), for y of shape (..., B), in `vector_dtype`."""
+
+    def log_column_sums(self) -> Array:
+        """Return ``log sum_i exp(s_ij / epsilon)``, shape (..., K), of the scores as they came."""
 
 
 class Backend(Protocol):
     """A module that knows how to pass over the arrays of one library."""
 
     def prepare(self, scores: Array, epsilon: float) -> Sweep:
-        """Do once what is costly: scores (B, K) of at most double precision, epsilon > 0.
+        """Do once what is costly: scores (..., B, K) of at most double precision, epsilon > 0.
 
         Raises
         ------

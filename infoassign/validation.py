@@ -1,0 +1,134 @@
+"""Arguments checked: an error names the argument, what was expected and what came."""
+
+from math import inf
+from numbers import Integral, Real
+from typing import Any
+
+import array_api_compat as api
+import numpy as np
+
+from infoassign_backends.protocol import Array
+
+
+def real(name: str, value: object) -> float:
+    """Return a real argument as a float, or say which one it was not."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number; got {value!r}")
+    return float(value)
+
+
+def positive(name: str, value: object) -> float:
+    """Return an argument that is a positive finite number."""
+    number = real(name, value)
+    if not 0 < number < inf:
+        raise ValueError(f"{name} must be positive and finite; got {number!r}")
+    return number
+
+
+def not_negative(name: str, value: object) -> float:
+    """Return an argument that is a number from 0 to infinity."""
+    number = real(name, value)
+    if not number >= 0:
+        raise ValueError(f"{name} must not be negative; got {number!r}")
+    return number
+
+
+def count(name: str, value: object) -> int:
+    """Return an argument that is an integer from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value!r}")
+    return int(value)
+
+
+def check_scores(scores: Array, *, check_finite: bool) -> Any:
+    """Return the namespace of the scores, or say what is wrong with them."""
+    if not api.is_array_api_obj(scores):
+        raise TypeError(
+            f"scores must be an array (NumPy, torch, CuPy, JAX, ...); got {type(scores).__name__};"
+            " convert it first, for instance with numpy.asarray"
+        )
+    if isinstance(scores, np.ma.MaskedArray):
+        raise TypeError(
+            "scores must not be a masked array; forbid pairs by -inf, for instance scores.filled(-numpy.inf)"
+        )
+    xp = api.array_namespace(scores)
+    if not xp.isdtype(scores.dtype, "real floating") or xp.finfo(scores.dtype).bits > 64:
+        raise TypeError(f"scores must have a real floating dtype of at most 64 bits; got {scores.dtype}")
+    if scores.ndim < 2:
+        raise ValueError(
+            f"scores must have shape (rows, labels) or (..., rows, labels); got {scores.ndim} dimensions,"
+            f" shape {tuple(scores.shape)}"
+        )
+    if 0 in scores.shape:
+        raise ValueError(f"scores must not be empty; got shape {tuple(scores.shape)}")
+    if check_finite:
+        invalid = xp.isnan(scores) | (scores == xp.inf)
+        if bool(xp.any(invalid)):
+            index = first(xp, invalid)
+            value = "nan" if bool(xp.isnan(scores[index])) else "inf"
+            raise ValueError(
+                f"scores must not hold NaN or +inf; the first is {value} at row {index[-2]}, column {index[-1]}"
+                + in_problem(index[:-2])
+            )
+        without_label = xp.all(scores == -xp.inf, axis=-1)
+        if bool(xp.any(without_label)):
+            index = first(xp, without_label)
+            raise ValueError(
+                f"row {index[-1]} of scores{in_problem(index[:-1])} is all -inf:"
+                " every row needs a label that it may use"
+            )
+    return xp
+
+
+def check_prior(prior: Any, scores: Array, dtype: Any, *, check_finite: bool) -> Array:
+    """Return ``log r``, normalised, of a prior that is an array like the scores or a list of numbers."""
+    xp, device = api.array_namespace(scores), api.device(scores)
+    columns = scores.shape[-1]
+    if isinstance(prior, (list, tuple)):
+        prior = xp.asarray(prior, dtype=dtype, device=device)
+    check_companion("prior", prior, scores)
+    if tuple(prior.shape) not in {(columns,), (*scores.shape[:-2], columns)}:
+        raise ValueError(f"prior must have a share for each label, shape {(columns,)}; got shape {tuple(prior.shape)}")
+    prior = xp.astype(prior, dtype)
+    total = xp.sum(prior, axis=-1, keepdims=True)
+    if check_finite:
+        wrong = ~(prior > 0)
+        if bool(xp.any(wrong)):
+            index = first(xp, wrong)
+            raise ValueError(
+                f"prior must be positive; got {float(prior[index])!r} for label {index[-1]}"
+                " (to remove a label, leave its column out, or forbid it to all rows and give a finite strength)"
+            )
+        # Loose enough for shares given in single precision.
+        if not bool(xp.all(xp.abs(total - 1) <= 1e-5)):
+            raise ValueError(f"prior must sum to one; got {float(xp.reshape(total, (-1,))[0])!r}; divide it by its sum")
+    return xp.log(prior) - xp.log(total)
+
+
+def check_companion(name: str, array: Any, scores: Array) -> None:
+    """Say so if an array is not of the library and on the device of the scores."""
+    if not api.is_array_api_obj(array) or api.array_namespace(array) != api.array_namespace(scores):
+        raise TypeError(
+            f"{name} must be an array of the same library as scores, {type(scores).__module__}.{type(scores).__name__};"
+            f" got {type(array).__module__}.{type(array).__name__}"
+        )
+    if api.device(array) != api.device(scores):
+        raise ValueError(
+            f"{name} must be on the device of scores, {api.device(scores)}; got one on {api.device(array)}"
+        )
+    xp = api.array_namespace(array)
+    if not xp.isdtype(array.dtype, "real floating"):
+        raise TypeError(f"{name} must have a real floating dtype; got {array.dtype}")
+
+
+def first(xp: Any, mask: Array) -> tuple[int, ...]:
+    """Return the index of the first true entry of an array that has one."""
+    flat = int(xp.argmax(xp.astype(xp.reshape(mask, (-1,)), xp.int32)))
+    return tuple(int(i) for i in np.unravel_index(flat, mask.shape))
+
+
+def in_problem(index: tuple[int, ...]) -> str:
+    """Name a problem of a batch; nothing for a single one."""
+    return f" of problem {index}" if index else ""
