@@ -122,7 +122,7 @@ def gauged(family: Family, potential: Array, usable: Array) -> Array:
     return xp.where(usable, potential - shift[..., None], 0.0)
 
 
-def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, rows: int, sweep: Sweep) -> Rounding:
+def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, sweep: Sweep) -> Rounding:
     """Bound what rounding in the sweep may have changed.
 
     The operations of a sweep, in order, leave log w off by up to 2 S + |(s - v) / epsilon| + |log w| + a few units,
@@ -138,8 +138,7 @@ def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, rows:
     lift = xp.where(usable, (highest - potential) / epsilon, 0.0)
     unit = float(xp.finfo(sweep.compute_dtype).eps) / 2
     columns = potential.shape[-1]
-    sums = (rows + columns) * float(xp.finfo(sweep.vector_dtype).eps) / 2
-    always = sums + float(xp.finfo(sweep.plan_dtype).eps)
+    always = sweep.sum_error + float(xp.finfo(sweep.plan_dtype).eps)
     log_k = log(columns)
     mean = unit * (2 * xp.sum(xp.exp(log_marginal) * lift, axis=-1) + 4 * log_k + 8) + always
     row = xp.maximum(unit * (2 * xp.max(lift, axis=-1) + 4 * log_k + 8) + always, mean)
@@ -160,7 +159,7 @@ def examine(family: Family, potential: Array, masses: Masses, sweep: Sweep) -> P
     elif family.strength > 0:
         log_target, scale = tempered_prior(family, potential, usable)
         dual = dual - (family.strength / family.epsilon) * scale
-    rounding = rounding_bounds(family.epsilon, potential, log_marginal, masses.rows, sweep)
+    rounding = rounding_bounds(family.epsilon, potential, log_marginal, sweep)
     return Point(potential, usable, log_marginal, log_target, dual, rounding)
 
 

@@ -86,8 +86,11 @@ def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
         array = xp.astype(array, xp.float32)  # NumPy has no bfloat16
     if api.is_torch_array(array):
         array = array.detach()
-    device = "cpu" if not api.is_array_api_strict_namespace(xp) else xp.Device("CPU_DEVICE")
-    return np.asarray(api.to_device(array, device)).astype(dtype)
+    if api.is_array_api_strict_namespace(xp):
+        array = api.to_device(array, xp.Device("CPU_DEVICE"))
+    elif not api.is_jax_array(array):  # which NumPy can read wherever it is
+        array = api.to_device(array, "cpu")
+    return np.asarray(array).astype(dtype)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,6 +13,7 @@ which by A5 bounds ``epsilon mean_i KL(w*_i || w_i)``: the distance of ``W(v)`` 
 """
 
 from heapq import heapify, heappush, heappushpop
+from math import log
 from typing import Any, NamedTuple
 
 import array_api_compat as api
@@ -38,7 +39,7 @@ class Correction(NamedTuple):
     energy: Array
     """``z^T (D - S) z``."""
     reach: Array
-    """``max z - min_i <w_i, z>``; the corrected plan is non-negative if this is at most 1."""
+    """``max z - min_i <w_i, z>``; the corrected plan is non-negative if this is at most 1. ``inf`` without a solution."""
     residual: Array
     """Norm of what conjugate gradients left, in the metric of 1 / D."""
     amplification: Array
@@ -48,9 +49,11 @@ class Correction(NamedTuple):
 def newton_correction(sweep: Sweep, family: Family, point: Point, rows: int) -> Correction:
     """Solve ``(D - S) z = wbar - r`` by conjugate gradients, preconditioned by D."""
     xp = api.array_namespace(point.potential)
-    v, usable = point.potential, point.usable
-    wbar = xp.where(usable, xp.exp(point.log_marginal), 1.0)  # a stand-in that nothing is divided into
+    v = point.potential
     unit = float(xp.finfo(v.dtype).eps)
+    # A column that is all but empty cannot be filled by a part of itself.
+    usable = point.log_marginal > log(float(xp.finfo(v.dtype).smallest_normal)) / 3
+    wbar = xp.where(usable, xp.exp(point.log_marginal), 1.0)  # a stand-in that nothing is divided into
 
     def dot(a: Array, b: Array) -> Array:
         return xp.sum(xp.where(usable, a * b, 0.0), axis=-1)[..., None]
@@ -87,6 +90,7 @@ def newton_correction(sweep: Sweep, family: Family, point: Point, rows: int) -> 
     left = wbar * z - sweep.apply_transpose(v, row_means) / rows - (wbar - xp.exp(family.log_prior))
     energy = dot(z, wbar * z)[..., 0] - xp.sum(row_means**2, axis=-1) / rows
     reach = xp.max(xp.where(usable, z, -xp.inf), axis=-1) - xp.min(row_means, axis=-1)
+    reach = xp.where(xp.all(usable, axis=-1), reach, xp.inf)
     return Correction(z, row_means, energy, reach, xp.sqrt(dot(left, left / wbar)[..., 0]), 1 / least[..., 0])
 
 
@@ -105,7 +109,8 @@ def certify_exact(sweep: Sweep, family: Family, point: Point, rows: int) -> Cert
     divergence = xp.where(inside, energy / (1 - xp.where(inside, found.reach, 0.0) / 2), xp.inf)
     d = xp.where(point.usable, log_ratio(point), 0.0)
     drift = 2 * sweep.span + xp.max(d, axis=-1) - xp.min(d, axis=-1)
-    divergence = xp.minimum(divergence, drift * marginal_error(family, point) / 2)
+    anywhere = xp.where(xp.isfinite(drift), drift, 0.0) * marginal_error(family, point) / 2
+    divergence = xp.where(xp.isfinite(drift), xp.minimum(divergence, anywhere), divergence)
     # What rounding, and conjugate gradients, leave of the right-hand side is amplified as the rest is; the estimate
     # of by how much comes from below, hence the factor.
     wbar = xp.where(point.usable, xp.exp(point.log_marginal), 0.0)

@@ -43,3 +43,60 @@ def dual(potential: Matrix, scores: Matrix, epsilon: float, strength: float) -> 
 def mean_total_variation(first: Matrix, second: Matrix) -> float:
     """Mean over rows of half the L1 distance."""
     return float(np.abs(np.asarray(first, float) - np.asarray(second, float)).sum(axis=1).mean() / 2)
+
+
+def softmin_plan(potential: Matrix, scores: Matrix, epsilon: float) -> Matrix:
+    """W(v)."""
+    return softmax((scores - potential) / epsilon, axis=1)
+
+
+def family_optimum(
+    scores: Matrix, epsilon: float, strength: float, prior: Matrix | None = None, plain: int = 300
+) -> tuple[Matrix, float]:
+    """The optimal plan of theory, part A, by plain steps and then Newton's method on the dual; and its residual.
+
+    The residual is the L1 distance of wbar from r, or from the marginal that the potential asks for (finite rho):
+    zero at the optimum. Labels that no row may use must not be there.
+    """
+    rows, columns = scores.shape
+    log_r = np.full(columns, -np.log(columns)) if prior is None else np.log(prior)
+    beta = 1.0 if np.isinf(strength) else strength / (strength + epsilon)
+
+    def target(v: Matrix) -> Matrix:
+        return np.exp(log_r) if np.isinf(strength) else softmax(log_r + v / strength)
+
+    def dual_of(v: Matrix) -> float:
+        first = np.exp(log_r) @ v if np.isinf(strength) else strength * logsumexp(log_r + v / strength)
+        return float(-first - epsilon * logsumexp((scores - v) / epsilon, axis=1).mean())
+
+    def log_marginal(v: Matrix) -> Matrix:
+        scaled = (scores - v) / epsilon
+        return logsumexp(scaled - logsumexp(scaled, axis=1, keepdims=True), axis=0) - np.log(rows)
+
+    v = np.zeros(columns)
+    for _ in range(plain):
+        v = beta * (v + epsilon * (log_marginal(v) - log_r))
+        v -= v.mean()
+    best = v, np.abs(np.exp(log_marginal(v)) - target(v)).sum()
+    for _ in range(200):
+        plan, u = softmin_plan(v, scores, epsilon), target(v)
+        wbar = plan.mean(axis=0)
+        hessian = np.diag(wbar) - plan.T @ plan / rows
+        if np.isfinite(strength):
+            hessian += epsilon / strength * (np.diag(u) - np.outer(u, u))
+        hessian += np.outer(u, u)  # fixes the free constant
+        move = epsilon * np.linalg.lstsq(hessian, wbar - u, rcond=1e-15)[0]
+        here, length = dual_of(v), 1.0
+        while dual_of(v + length * move) < here - 1e-13 * (1 + abs(here)) and length > 1e-6:
+            length /= 2
+        if length > 1e-6:
+            v = v + length * move
+        else:
+            v = beta * (v + epsilon * (log_marginal(v) - log_r))
+        v -= v.mean()
+        residual = np.abs(np.exp(log_marginal(v)) - target(v)).sum()
+        if residual < best[1]:
+            best = v, residual
+        if residual < 1e-15:
+            break
+    return softmin_plan(best[0], scores, epsilon), float(best[1])

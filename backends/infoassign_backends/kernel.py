@@ -33,6 +33,7 @@ class KernelSweep:
         self.plan_dtype: Any = xp.float64 if scores.dtype == xp.float64 else xp.float32
         self.compute_dtype: Any = xp.float64
         self.vector_dtype: Any = xp.float64
+        self.sum_error = (scores.shape[-2] + scores.shape[-1]) * float(xp.finfo(xp.float64).eps) / 2
         self._scores = scores
         self._epsilon = epsilon
         self._step = max(1, TILE // scores.shape[-1])

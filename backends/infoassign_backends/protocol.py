@@ -45,6 +45,10 @@ class Sweep(Protocol):
         """The dtype of potentials and masses, and of all sums: the widest that the device has."""
 
     @property
+    def sum_error(self) -> float:
+        """Bound on the relative error that the sums over a row's and a column's entries make."""
+
+    @property
     def offset(self) -> Array:
         """``sum_i max_j s_ij / epsilon``, shape (...,): what the shifted log-normalisers leave out."""
 

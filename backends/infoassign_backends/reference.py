@@ -5,6 +5,7 @@ logarithm even where the mass itself would underflow. It never looks at a value,
 synchronisation. Every other sweep is tested against this one.
 """
 
+from math import ceil, log2
 from typing import Any
 
 import array_api_compat as api
@@ -17,6 +18,21 @@ def widest(array: Array) -> Any:
     xp = api.array_namespace(array)
     real = xp.__array_namespace_info__().dtypes(kind="real floating", device=api.device(array))
     return real.get("float64", xp.float32)
+
+
+def accurate_sum(x: Array, dtype: Any) -> Array:
+    """Sum over the last axis in a dtype: as the library does in float64, by a tree where only float32 is at hand.
+
+    A tree of additions is off by log2(n) units at most, whatever the library's own order of n - 1 additions is.
+    """
+    xp = api.array_namespace(x)
+    if dtype != xp.float32:
+        return xp.sum(x, axis=-1, dtype=dtype)
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        pairs = x[..., :half] + x[..., half : 2 * half]
+        x = xp.concat([pairs, x[..., 2 * half :]], axis=-1)
+    return x[..., 0]
 
 
 def shift_rows(scores: Array, epsilon: float) -> tuple[Array, Array]:
@@ -49,9 +65,9 @@ def log_sum_exp_of_columns(x: Array, dtype: Any) -> Array:
     xp = api.array_namespace(x)
     largest = xp.max(x, axis=-2, keepdims=True)
     usable = largest > -xp.inf
-    total = xp.sum(xp.exp(x - xp.where(usable, largest, 0.0)), axis=-2, keepdims=True, dtype=dtype)
-    log_total = xp.log(xp.where(usable, total, 1.0)) + xp.astype(largest, dtype)
-    return xp.squeeze(log_total, axis=-2)
+    total = accurate_sum(xp.matrix_transpose(xp.exp(x - xp.where(usable, largest, 0.0))), dtype)
+    usable, largest = xp.squeeze(usable, axis=-2), xp.squeeze(largest, axis=-2)
+    return xp.log(xp.where(usable, total, 1.0)) + xp.astype(largest, dtype)
 
 
 class LogSweep:
@@ -63,6 +79,10 @@ class LogSweep:
         self.plan_dtype: Any = xp.float64 if scores.dtype == xp.float64 else xp.float32
         self.compute_dtype: Any = self.plan_dtype
         self.vector_dtype: Any = widest(scores)
+        rows, columns = scores.shape[-2:]
+        unit = float(xp.finfo(self.vector_dtype).eps) / 2
+        depth = ceil(log2(rows)) + ceil(log2(columns)) + 2
+        self.sum_error = (depth if self.vector_dtype == xp.float32 else rows + columns) * unit
         self._epsilon = epsilon
         self._scaled, self._largest = shift_rows(xp.astype(scores, self.plan_dtype, copy=False), epsilon)
         self.offset: Array = xp.sum(xp.astype(self._largest, self.vector_dtype) / epsilon, axis=(-2, -1))
@@ -77,7 +97,7 @@ class LogSweep:
         # log w is taken from `below`, where heavy entries are near zero, not as scaled - lse: both of those can be
         # in the thousands and their difference would be good to 1e-4 in float32. The sum is asked for in the wide
         # dtype, since how a library adds up K numbers (pairwise or one by one) depends on their order in memory.
-        log_sum = xp.log(xp.sum(xp.exp(below), axis=-1, keepdims=True, dtype=self.vector_dtype))
+        log_sum = xp.log(accurate_sum(xp.exp(below), self.vector_dtype))[..., None]
         log_normalizers = xp.astype(largest, self.vector_dtype) + log_sum
         return below - xp.astype(log_sum, self.plan_dtype), log_normalizers
 
@@ -86,7 +106,7 @@ class LogSweep:
         log_plan, log_normalizers = self._log_plan(potential)
         return Masses(
             log_columns=log_sum_exp_of_columns(log_plan, self.vector_dtype),
-            log_normalizers=xp.sum(log_normalizers, axis=(-2, -1)),
+            log_normalizers=accurate_sum(log_normalizers[..., 0], self.vector_dtype),
             rows=log_plan.shape[-2],
         )
 
@@ -98,11 +118,11 @@ class LogSweep:
 
     def apply(self, potential: Array, x: Array) -> Array:
         xp = api.array_namespace(potential)
-        return xp.sum(self.plan(potential) * x[..., None, :], axis=-1, dtype=self.vector_dtype)
+        return accurate_sum(self.plan(potential) * x[..., None, :], self.vector_dtype)
 
     def apply_transpose(self, potential: Array, y: Array) -> Array:
         xp = api.array_namespace(potential)
-        return xp.sum(self.plan(potential) * y[..., :, None], axis=-2, dtype=self.vector_dtype)
+        return accurate_sum(xp.matrix_transpose(self.plan(potential) * y[..., :, None]), self.vector_dtype)
 
     def log_column_sums(self) -> Array:
         return log_sum_exp_of_columns(self._scaled + self._largest / self._epsilon, self.vector_dtype)
