@@ -58,8 +58,8 @@ class Rounding(NamedTuple):
     """The same for the worst row, shape (...,)."""
     column: Array
     """Logarithm of the columns' masses, shape (..., K)."""
-    total: float
-    """Sum of a row, which should be 1."""
+    total: Array
+    """Sum of a row, which should be 1, shape (...,)."""
 
 
 class Point(NamedTuple):
@@ -143,7 +143,8 @@ def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, sweep
     mean = unit * (2 * xp.sum(xp.exp(log_marginal) * lift, axis=-1) + 4 * log_k + 8) + always
     row = xp.maximum(unit * (2 * xp.max(lift, axis=-1) + 4 * log_k + 8) + always, mean)
     column = unit * (3 * (lift + log_k) + 3 * xp.where(usable, -log_marginal, 0.0) + 10) + always
-    return Rounding(mean, row, column, float(xp.finfo(sweep.plan_dtype).eps) / 2 * (log_k + 4))
+    total = xp.full_like(mean, float(xp.finfo(sweep.plan_dtype).eps) / 2 * (log_k + 4))
+    return Rounding(mean, row, column, total)
 
 
 def examine(family: Family, potential: Array, masses: Masses, sweep: Sweep) -> Point:
@@ -161,6 +162,12 @@ def examine(family: Family, potential: Array, masses: Masses, sweep: Sweep) -> P
         dual = dual - (family.strength / family.epsilon) * scale
     rounding = rounding_bounds(family.epsilon, potential, log_marginal, sweep)
     return Point(potential, usable, log_marginal, log_target, dual, rounding)
+
+
+def dual_noise(point: Point) -> Array:
+    """Return what rounding may do to the dual value of a point, shape (...,)."""
+    xp = api.array_namespace(point.dual)
+    return point.rounding.mean + 32 * float(xp.finfo(point.dual.dtype).eps) * xp.abs(point.dual)
 
 
 def log_ratio(point: Point) -> Array:

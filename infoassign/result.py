@@ -108,7 +108,7 @@ class Assignment:
     >>> import infoassign as ia
     >>> assignment = ia.mira(np.array([[1.0, 0.0], [0.0, 3.0]]))
     >>> assignment
-    Assignment(shape=(2, 2), status=CONVERGED, sweeps=6, error_bound=1.1e-08)
+    Assignment(shape=(2, 2), status=CONVERGED, sweeps=4, error_bound=1.1e-06)
     """
 
     _scores: Array = field(repr=False)

@@ -39,7 +39,7 @@ class Correction(NamedTuple):
     energy: Array
     """``z^T (D - S) z``."""
     reach: Array
-    """``max z - min_i <w_i, z>``; the corrected plan is non-negative if this is at most 1. ``inf`` without a solution."""
+    """``max z - min_i <w_i, z>``; the corrected plan is non-negative if it is at most 1. ``inf`` without a solution."""
     residual: Array
     """Norm of what conjugate gradients left, in the metric of 1 / D."""
     amplification: Array

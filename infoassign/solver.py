@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat as api
 
-from infoassign.objective import Family, Point, certify_penalised, examine, marginal_error
+from infoassign.objective import Family, Point, certify_penalised, dual_noise, examine, marginal_error
 from infoassign.result import Solution, Status
 from infoassign.steps import Step, choose
 from infoassign_backends.protocol import Array, Sweep
@@ -83,7 +83,7 @@ def solve(
         running = status == 0
         sweeps = xp.where(running, number, sweeps)
         if best is None:
-            best, lowest = point, xp.full_like(point.dual, inf)
+            best, lowest, highest = point, xp.full_like(point.dual, inf), xp.full_like(point.dual, -inf)
         if fixed:
             best = point
         else:
@@ -92,7 +92,9 @@ def solve(
             better = progress.measure < lowest
             best = choose(running & (better | done), point, best)
             lowest = xp.where(better, progress.measure, lowest)
-            stale = xp.where(better, 0, stale + 1)
+            risen = point.dual > highest + dual_noise(point)
+            highest = xp.where(risen, point.dual, highest)
+            stale = xp.where(better | risen, 0, stale + 1)
             floored = (progress.floor > tol) & (progress.error <= 2 * progress.floor)
             status = settle(status, done, Status.CONVERGED)
             # A point that an accelerated step overshot to says nothing about what can be reached.

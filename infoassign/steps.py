@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat as api
 
-from infoassign.objective import Family, Point, gauged
+from infoassign.objective import Family, Point, dual_noise, gauged
 from infoassign_backends.protocol import Array
 
 DEPTH = 20
@@ -48,8 +48,6 @@ def choose(condition: Array, one: Any, other: Any) -> Any:
     """Choose problem by problem between two arrays, or named tuples of them, by a condition of shape (...,)."""
     if isinstance(one, tuple):
         return type(one)(*(choose(condition, a, b) for a, b in zip(one, other, strict=True)))
-    if isinstance(one, float):
-        return one  # the same for all
     xp = api.array_namespace(condition)
     return xp.where(xp.reshape(condition, condition.shape + (1,) * (one.ndim - condition.ndim)), one, other)
 
@@ -101,9 +99,8 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     plain steps do.
     """
     xp = api.array_namespace(point.potential)
-    noise = point.rounding.mean + 32 * float(xp.finfo(point.dual.dtype).eps) * xp.abs(point.dual)
     following = plain_step(family, point)
-    required = point.dual + SUFFICIENT * plain_ascent(family, point) - noise
+    required = point.dual + SUFFICIENT * plain_ascent(family, point) - dual_noise(point)
     if memory is None:
         device = api.device(point.dual)
         shape = (*point.dual.shape, DEPTH, point.potential.shape[-1])
@@ -128,9 +125,11 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     required = choose(failed, memory.required, required)
     move = direction(point, steps, slopes)
     longest = xp.max(xp.abs(move), axis=-1)
-    move = move * xp.minimum(xp.ones_like(radius), radius / xp.where(longest > 0, longest, 1.0))[..., None]
+    accelerated = xp.any(steps != 0, axis=(-2, -1)) & xp.isfinite(longest)
+    move = choose(accelerated, move, xp.zeros_like(move))
+    shortened = accelerated & (longest > radius)
+    move = move * xp.where(shortened, radius / xp.where(shortened, longest, 1.0), 1.0)[..., None]
     move = gauged(family, point.potential - family.epsilon * move, point.usable)
-    accelerated = xp.any(steps != 0, axis=(-2, -1)) & xp.all(xp.isfinite(move), axis=-1)
     return (
         choose(accelerated, move, following),
         Memory(point, following, required, accelerated, radius, steps, slopes),
@@ -178,7 +177,9 @@ def direction(point: Point, steps: Array, slopes: Array) -> Array:
     relative = relative / u
     curvature = xp.sum(slopes[..., -1, :] ** 2 / u, axis=-1)
     length = xp.clip(1 / xp.where(curvature > 0, curvature, 1.0), 1.0, LONGEST)
-    step = length[..., None] * xp.sign(relative) * compressed(xp.abs(relative), xp.where(relative < 0, 0.0, 1.0))
+    step = (
+        length[..., None] * xp.sign(relative) * compressed(xp.abs(relative), xp.astype(relative >= 0, relative.dtype))
+    )
     beta = alpha - slopes @ step[..., None]
     correction = xp.linalg.solve(xp.matrix_transpose(upper), beta)
     return step + xp.squeeze(xp.matrix_transpose(steps) @ correction, axis=-1)

@@ -23,6 +23,17 @@ def mira_optimum(log_p: Matrix, beta: float) -> Matrix:
     return mira_eq7(log_p, beta, updates=int(np.ceil(np.log(1e-15) / np.log(max(beta, 1e-3)))) + 10)
 
 
+def swav(scores: Matrix, epsilon: float, iterations: int) -> Matrix:
+    """SwAV's listing (appendix A), for one process: its Q is prototypes x samples."""
+    q = np.exp((scores - scores.max()) / epsilon).T
+    prototypes, samples = q.shape
+    q = q / q.sum()
+    for _ in range(iterations):
+        q = q / q.sum(axis=1, keepdims=True) / prototypes
+        q = q / q.sum(axis=0, keepdims=True) / samples
+    return np.asarray((q * samples).T)
+
+
 def primal(plan: Matrix, scores: Matrix, epsilon: float, strength: float) -> float:
     """-<w, s> + eps sum w log w + rho KL(wbar || uniform), all as means over rows (theory, part A)."""
     rows, columns = scores.shape
@@ -58,6 +69,8 @@ def family_optimum(
     The residual is the L1 distance of wbar from r, or from the marginal that the potential asks for (finite rho):
     zero at the optimum. Labels that no row may use must not be there.
     """
+    if strength == 0:
+        return softmax(scores / epsilon, axis=1), 0.0
     rows, columns = scores.shape
     log_r = np.full(columns, -np.log(columns)) if prior is None else np.log(prior)
     beta = 1.0 if np.isinf(strength) else strength / (strength + epsilon)

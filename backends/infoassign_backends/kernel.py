@@ -57,7 +57,8 @@ class KernelSweep:
         """Yield the rows of a matrix in float64, some at a time."""
         xp = api.array_namespace(matrix)
         for start in range(0, matrix.shape[-2], self._step):
-            yield xp.astype(matrix[..., start : start + self._step, :], xp.float64, copy=False)
+            stop = min(start + self._step, matrix.shape[-2])  # the standard has no slices beyond the end
+            yield xp.astype(matrix[..., start:stop, :], xp.float64, copy=False)
 
     def _below(self, tile: Array, potential: Array) -> tuple[Array, Array]:
         """Return ``(s - v) / epsilon`` of some shifted rows less its maximum in the row, and that maximum."""
@@ -159,9 +160,8 @@ class KernelSweep:
     def apply_transpose(self, potential: Array, y: Array) -> Array:
         xp = api.array_namespace(potential)
         total: Array = 0.0
-        for number, tile in enumerate(self._scaled_tiles(potential)):
-            start = number * self._step
-            weights = y[..., start : start + self._step, None] / xp.sum(tile, axis=-1, keepdims=True)
+        for part, tile in zip(self._tiles(y[..., None]), self._scaled_tiles(potential), strict=True):
+            weights = part / xp.sum(tile, axis=-1, keepdims=True)
             total = total + xp.squeeze(xp.matrix_transpose(weights) @ tile, axis=-2)
         return total
 

@@ -102,7 +102,6 @@ class LogSweep:
         return below - xp.astype(log_sum, self.plan_dtype), log_normalizers
 
     def __call__(self, potential: Array) -> Masses:
-        xp = api.array_namespace(potential)
         log_plan, log_normalizers = self._log_plan(potential)
         return Masses(
             log_columns=log_sum_exp_of_columns(log_plan, self.vector_dtype),
@@ -117,7 +116,6 @@ class LogSweep:
         return api.array_namespace(potential).argmax(self._log_plan(potential)[0], axis=-1)
 
     def apply(self, potential: Array, x: Array) -> Array:
-        xp = api.array_namespace(potential)
         return accurate_sum(self.plan(potential) * x[..., None, :], self.vector_dtype)
 
     def apply_transpose(self, potential: Array, y: Array) -> Array:

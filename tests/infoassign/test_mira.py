@@ -11,7 +11,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 import torch
-from float64_oracles import dual, mean_total_variation, mira_eq7, mira_optimum, primal
+from float64_oracles import dual, family_optimum, mean_total_variation, mira_eq7, mira_optimum, primal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -75,7 +75,7 @@ class TestSolution:
     @pytest.mark.parametrize("updates", [1, 3, 31])
     def test_fixed_steps_are_the_updates_of_equation_7(self, updates: int) -> None:
         scores = logits(64, 20).astype(np.float32)
-        assignment = ia.mira(scores, tol=0, max_sweeps=updates + 1)
+        assignment = ia.mira(scores, tol=0, max_sweeps=updates + 1, acceleration=None)
         expected = mira_eq7(log_softmax(scores.astype(float), axis=1), 2 / 3, updates)
         assert assignment.sweeps == updates + 1
         assert assignment.status is ia.Status.MAX_SWEEPS
@@ -112,7 +112,7 @@ class TestSolution:
     def test_the_potential_has_a_fixed_gauge(self) -> None:
         """The common scale of u is removed in every step: mean exp(v / beta) = 1."""
         for sweeps in (2, 3, 50):
-            potential = ia.mira(logits(), beta=0.7, tol=0, max_sweeps=sweeps).potential
+            potential = ia.mira(logits(), beta=0.7, tol=0, max_sweeps=sweeps, acceleration=None).potential
             assert np.mean(np.exp(potential / 0.7)) == pytest.approx(1, abs=1e-12)
 
     def test_perplexity_is_the_effective_number_of_labels(self) -> None:
@@ -137,7 +137,7 @@ class TestCertificate:
     @settings(max_examples=100)
     def test_gap_is_primal_minus_dual(self, scores: Any, beta: float, sweeps: int) -> None:
         scores = scores.astype(float)
-        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=sweeps)
+        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=sweeps, acceleration=None)
         above = primal(assignment.plan, scores, 1 - beta, beta)
         below = dual(assignment.potential, scores, 1 - beta, beta)
         scale = 1 + np.abs(scores).max()
@@ -161,7 +161,7 @@ class TestCertificate:
     def test_is_not_needlessly_loose(self) -> None:
         """Close to beta 0 both bounds come within a tenth of the truth (the row bound is attained, theory A5)."""
         scores, beta = np.array([[0.262, -0.015], [-0.03, 0.2]]), 0.03
-        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=1)
+        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=1, acceleration=None)
         distances = np.abs(assignment.plan - mira_optimum(log_softmax(scores, axis=1), beta)).sum(axis=1) / 2
         assert 0.9 * assignment.row_error_bound <= distances.max() <= assignment.row_error_bound
         assert 0.8 * assignment.error_bound <= distances.mean() <= assignment.error_bound
@@ -186,7 +186,7 @@ class TestCertificate:
     @pytest.mark.parametrize("beta", [0.0, 0.9])
     def test_counts_the_rounding_that_is_left_when_nothing_else_is(self, beta: float) -> None:
         scores = logits(50, 30, scale=30).astype(np.float32)
-        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=2000)
+        assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=2000, acceleration=None)
         exact = mira_optimum(log_softmax(scores.astype(float), axis=1), beta)
         distances = np.abs(assignment.plan - exact).sum(axis=1) / 2
         assert 1e-9 < distances.mean() <= assignment.error_bound
@@ -195,7 +195,9 @@ class TestCertificate:
     def test_holds_where_the_device_has_no_float64(self) -> None:
         device = array_api_strict.Device("no_float64")
         scores = logits(20_000, 3).astype(np.float32)
-        assignment = ia.mira(array_api_strict.asarray(scores, device=device), beta=0.5, tol=0, max_sweeps=40)
+        assignment = ia.mira(
+            array_api_strict.asarray(scores, device=device), beta=0.5, tol=0, max_sweeps=40, acceleration=None
+        )
         assert assignment.marginal.dtype == array_api_strict.float32
         exact = mira_optimum(log_softmax(scores.astype(float), axis=1), 0.5)
         plan = np.asarray(array_api_strict.asarray(assignment.plan, device=array_api_strict.Device("CPU_DEVICE")))
@@ -204,7 +206,7 @@ class TestCertificate:
     def test_slow_convergence_is_not_taken_for_a_stall(self) -> None:
         """Bounds stay at 1, which says nothing, for hundreds of sweeps while the gap falls."""
         scores = np.log([[0.7, 0.3]] * 9 + [[0.3, 0.7]])
-        assignment = ia.mira(scores, beta=0.999, max_sweeps=20_000)
+        assignment = ia.mira(scores, beta=0.999, max_sweeps=20_000, acceleration=None)
         assert assignment.converged
         assert assignment.sweeps > 200
         np.testing.assert_allclose(assignment.plan, mira_optimum(scores, 0.999), atol=1e-4)
@@ -221,13 +223,14 @@ class TestCertificate:
 
     def test_a_useless_bound_is_one_and_what_the_rows_of_the_plan_may_exceed_it_by(self) -> None:
         scores = logits(40, 12, scale=1e9).astype(np.float32)
-        assignment = ia.mira(scores, tol=0, max_sweeps=2)
+        assignment = ia.mira(scores, tol=0, max_sweeps=2, acceleration=None)
         assert assignment.error_bound <= assignment.row_error_bound <= 1 + 1e-6
         # Far from the optimum a row can be at distance 1, and then as much more as its sum is above one.
-        for seed in range(200):
-            far = ia.mira(logits(30, 40, scale=40, seed=seed).astype(np.float32), beta=0.98, tol=0, max_sweeps=2)
-            excess = np.abs(far.plan.astype(float).sum(axis=1) - 1).max() / 2
-            assert far.row_error_bound >= 1 + excess
+        for seed in range(20):
+            far = logits(30, 40, scale=40, seed=seed).astype(np.float32)
+            assignment = ia.mira(far, beta=0.98, tol=0, max_sweeps=2, acceleration=None)
+            optimum, _ = family_optimum(far.astype(float), 0.02, 0.98)
+            assert assignment.row_error_bound >= np.abs(assignment.plan - optimum).sum(axis=1).max() / 2
 
     def test_float32_stalls_rather_than_claim_what_rounding_forbids(self) -> None:
         scores = logits().astype(np.float32)
@@ -379,8 +382,7 @@ class TestRefusals:
             (np.array([[1j, 2]]), TypeError, "real floating dtype of at most 64 bits; got complex128"),
             (np.zeros((1, 2), np.longdouble), TypeError, "of at most 64 bits; got"),
             (np.ma.masked_less(np.zeros((1, 2)), 1), TypeError, "must not be a masked array; forbid pairs by -inf"),
-            (np.zeros(3), ValueError, r"shape \(rows, labels\); got 1 dimensions, shape \(3,\)"),
-            (np.zeros((2, 3, 4)), ValueError, "got 3 dimensions"),
+            (np.zeros(3), ValueError, r"shape \(rows, labels\) or .*; got 1 dimensions, shape \(3,\)"),
             (np.zeros((0, 3)), ValueError, r"must not be empty; got shape \(0, 3\)"),
             (np.zeros((3, 0)), ValueError, "must not be empty"),
             (np.array([[0.0, 1.0], [2.0, np.nan]]), ValueError, "first is nan at row 1, column 1"),

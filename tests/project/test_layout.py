@@ -43,9 +43,9 @@ def test_layers_do_not_import_upwards() -> None:
     assert not imported("infoassign") & {"infoassign_training", "torch", "cupy", "jax"}
 
 
-def test_the_core_needs_two_packages() -> None:
+def test_the_core_needs_three_packages() -> None:
     core = [need for need in requires("infoassign") or [] if "extra ==" not in need]
-    assert {re.split(r"[<>=]", need)[0] for need in core} == {"numpy", "array-api-compat"}
+    assert {re.split(r"[<>=]", need)[0] for need in core} == {"numpy", "scipy", "array-api-compat"}
 
 
 def test_no_lock_file_is_tracked() -> None:
