@@ -5,7 +5,7 @@ from math import inf, log
 import array_api_compat as api
 import numpy as np
 
-from infoassign.objective import Family
+from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
 from infoassign.result import Assignment, on_host
 from infoassign.rounding import feasible
@@ -298,7 +298,7 @@ def _start(
     xp, device = api.array_namespace(scores), api.device(scores)
     shape = (*scores.shape[:-2], scores.shape[-1])
     zero = xp.zeros(shape, dtype=sweep.vector_dtype, device=device)
-    if start is None:
+    if start is None or family.strength == 0:  # where the potential is 0
         return zero
     if isinstance(start, str):
         if start != "columns":
@@ -317,7 +317,17 @@ def _start(
     # +inf is the price of a label that could not be used; here it may be usable, at the highest price there is.
     priced = potential < xp.inf
     highest = xp.max(xp.where(priced, potential, -xp.inf), axis=-1, keepdims=True)
-    return xp.where(priced, potential, xp.where(highest > -xp.inf, highest, 0.0))
+    potential = xp.where(priced, potential, xp.where(highest > -xp.inf, highest, 0.0))
+    # No solution's potential is spread much further than the scores; a wild one would drown them in its rounding.
+    bound = float(xp.finfo(potential.dtype).max) / 4
+    potential = xp.clip(potential, -bound, bound)
+    potential = potential - xp.min(potential, axis=-1, keepdims=True)
+    finite = xp.isfinite(scores)
+    spread = xp.max(xp.where(finite, scores, -xp.inf), axis=(-2, -1)) - xp.min(
+        xp.where(finite, scores, xp.inf), axis=(-2, -1)
+    )
+    limit = 10 * xp.astype(spread, potential.dtype) + 100 * family.epsilon
+    return gauged(family, xp.minimum(potential, limit[..., None]), potential < xp.inf)
 
 
 def _feasible(scores: Array, family: Family) -> Array:

@@ -99,7 +99,7 @@ def dual_objective(
     """
     family, sweep = _problem(scores, epsilon, strength, prior)
     point = _point(potential, scores, family, sweep)
-    value = family.epsilon * (point.dual - sweep.offset / scores.shape[-2])
+    value = family.epsilon * point.dual - sweep.offset
     if family.strength == 0:
         xp = api.array_namespace(point.potential)
         value = value - xp.max(xp.where(point.usable, point.potential, -xp.inf), axis=-1)

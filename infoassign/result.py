@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infoassign.information import entropy, mutual_information
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error
 from infoassign.rounding import BalancedLabels, balanced_labels, certify_exact, exact_marginal, newton_correction
-from infoassign.validation import check_scores
+from infoassign.validation import check_companion, check_scores
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
 
@@ -76,7 +76,9 @@ class Verification(NamedTuple):
 
 def scalar_or_array(value: Array, kind: type[float] | type[int] | type[bool] = float) -> Any:
     """Return a Python number for a single problem, the array for a batch."""
-    return kind(value) if value.ndim == 0 else value
+    if value.ndim:
+        return value
+    return kind(value.detach() if api.is_torch_array(value) else value)
 
 
 def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
@@ -101,6 +103,8 @@ class Assignment:
     and what is derived from them are computed when first asked for and kept. Energies (`gap`, `objective`,
     `potential`) are in units of scores / temperature. For scores with leading axes, what is a number for one problem
     is an array over the problems.
+
+    It keeps the scores, not a copy of them: do not write into them while it is in use.
 
     Examples
     --------
@@ -197,7 +201,7 @@ class Assignment:
         """
         family, point = self._family, self._solution.point
         xp = api.array_namespace(point.dual)
-        value = family.epsilon * (point.dual - self._sweep.offset / self.rows)
+        value = family.epsilon * point.dual - self._sweep.offset
         if family.exact:
             missing = xp.exp(family.log_prior) - xp.exp(point.log_marginal)
             value = value + xp.sum(xp.where(point.usable, point.potential * missing, 0.0), axis=-1)
@@ -257,7 +261,8 @@ class Assignment:
         array([[0.5, 0.5]])
         """
         solved = self._scores.shape
-        xp = check_scores(scores, check_finite=False)
+        xp = check_scores(scores, check_finite=check_finite)
+        check_companion("scores", scores, self._scores, of="those that were solved for")
         if scores.shape[-1] != solved[-1] or scores.shape[:-2] != solved[:-2]:
             raise ValueError(
                 f"scores must have shape {(*solved[:-2], 'any', solved[-1])}, the labels that were solved for;"
@@ -265,7 +270,8 @@ class Assignment:
             )
         point = self._solution.point
         scores = xp.where(point.usable[..., None, :], scores, -xp.inf)
-        check_scores(scores, check_finite=check_finite)
+        if check_finite and bool(xp.any(xp.all(scores == -xp.inf, axis=-1))):
+            raise ValueError("a row of scores may use only labels that no row might use in the problem that was solved")
         sweep = backend_for(scores).prepare(scores, self._family.epsilon)
         return xp.astype(sweep.plan(point.potential), scores.dtype, copy=False)
 
@@ -284,17 +290,17 @@ class Assignment:
         xp = api.array_namespace(point.potential)
         plan = xp.astype(self._computed_plan, self._sweep.vector_dtype)
         found = newton_correction(self._sweep, family, point, self.rows)
-        inside = (found.reach <= 1)[..., None, None]
+        inside = found.reach <= 1
         moved = plan * (1 + found.row_means[..., :, None] - xp.where(point.usable, found.z, 0.0)[..., None, :])
-        plan = xp.where(inside, moved, plan)
-        masked = ~xp.isfinite(self._sweep.span)[..., None, None]
-        if bool(xp.any(masked & ~inside)):
+        plan = xp.where(inside[..., None, None], xp.maximum(moved, xp.zeros_like(moved)), plan)
+        masked = ~xp.isfinite(self._sweep.span)
+        if bool(xp.any(masked & ~(inside & (found.missed <= 1e-12 * self.rows)))):
             raise ValueError(
-                "the marginal is too far from the prior to be met without using forbidden pairs; solve with an exact"
-                f" marginal first (status: {self.status}, marginal_error: {self.marginal_error})"
+                "without forbidden pairs this marginal does not turn into the prior; solve with an exact marginal and"
+                f" a smaller tol, if there is a solution (status: {self.status}, marginal_error: {self.marginal_error})"
             )
-        plan = xp.where(masked, plan, exact_marginal(plan, xp.exp(family.log_prior)))
-        return xp.astype(plan, self._scores.dtype, copy=False)
+        exact = exact_marginal(plan, xp.exp(family.log_prior))
+        return xp.astype(xp.where(masked[..., None, None], plan, exact), self._scores.dtype, copy=False)
 
     def balanced_labels(self, *, tol: float = 1e-3) -> BalancedLabels:
         """Hard labels with every cluster at the floor or ceiling of its share of the rows (SeLa's assignment).
@@ -302,8 +308,8 @@ class Assignment:
         Parameters
         ----------
         tol
-            For more than about a thousand rows: how far from optimal the mean score may be, given the sizes, in units
-            of epsilon / temperature. Fewer rows are labelled optimally.
+            For more than about two thousand rows: how far from optimal the mean score may be, given which clusters
+            get one row more, in units of epsilon / temperature. Fewer rows are labelled optimally.
 
         Returns
         -------
@@ -369,13 +375,14 @@ class Assignment:
         found = certify_exact(sweep, exact, there, self.rows) if exact.exact else certify_penalised(exact, there)
         plan = on_host(self.plan)
         moved = np.abs(plan - sweep.plan(potential)).sum(axis=-1) / 2
+        total = np.abs(plan.sum(axis=-1) - 1).max(axis=-1)
         return Verification(
             *(
                 scalar_or_array(np.asarray(value))
                 for value in (
                     found.gap / self._unit,
-                    found.error_bound + moved.mean(axis=-1),
-                    found.row_error_bound + moved.max(axis=-1),
+                    np.minimum(found.error_bound + moved.mean(axis=-1), 1 + total),
+                    np.minimum(found.row_error_bound + moved.max(axis=-1), 1 + total),
                     np.abs(plan.mean(axis=-2) - np.exp(exact.log_prior)).sum(axis=-1),
                 )
             )

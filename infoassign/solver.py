@@ -69,7 +69,7 @@ def solve(
 
     With ``tol = 0`` exactly `max_sweeps` sweeps are made, that is ``max_sweeps - 1`` steps, and nothing is read
     back from the device. Otherwise a problem that is done is left as it is, and one that cannot be ends at the best
-    point it has seen. `feasible` says which problems of the batch have a solution; it is asked once, and late.
+    point it has seen. `feasible` says which problems of the batch have a solution; it is asked late.
     """
     xp = api.array_namespace(start)
     fixed = tol == 0
@@ -99,7 +99,7 @@ def solve(
             status = settle(status, done, Status.CONVERGED)
             # A point that an accelerated step overshot to says nothing about what can be reached.
             status = settle(status, (floored & better) | (stale >= PATIENCE), Status.STALLED)
-            if number == FEASIBILITY and feasible is not None and bool(xp.any(status == 0)):
+            if number in {FEASIBILITY, max_sweeps} and feasible is not None and bool(xp.any(status == 0)):
                 status = settle(status, ~feasible(), Status.INFEASIBLE)
         if family.exact:  # a column that no row may use cannot have its share
             status = settle(status, ~xp.all(point.usable, axis=-1), Status.INFEASIBLE)

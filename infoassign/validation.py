@@ -87,7 +87,7 @@ def check_prior(prior: Any, scores: Array, dtype: Any, *, check_finite: bool) ->
     xp, device = api.array_namespace(scores), api.device(scores)
     columns = scores.shape[-1]
     if isinstance(prior, (list, tuple)):
-        prior = xp.asarray(prior, dtype=dtype, device=device)
+        prior = xp.asarray([real("prior", share) for share in prior], dtype=dtype, device=device)
     check_companion("prior", prior, scores)
     if tuple(prior.shape) not in {(columns,), (*scores.shape[:-2], columns)}:
         raise ValueError(f"prior must have a share for each label, shape {(columns,)}; got shape {tuple(prior.shape)}")
@@ -107,17 +107,15 @@ def check_prior(prior: Any, scores: Array, dtype: Any, *, check_finite: bool) ->
     return xp.log(prior) - xp.log(total)
 
 
-def check_companion(name: str, array: Any, scores: Array) -> None:
-    """Say so if an array is not of the library and on the device of the scores."""
+def check_companion(name: str, array: Any, scores: Array, of: str = "scores") -> None:
+    """Say so if an array is not of the library and on the device of the scores, called `of`."""
     if not api.is_array_api_obj(array) or api.array_namespace(array) != api.array_namespace(scores):
         raise TypeError(
-            f"{name} must be an array of the same library as scores, {type(scores).__module__}.{type(scores).__name__};"
+            f"{name} must be an array of the same library as {of}, {type(scores).__module__}.{type(scores).__name__};"
             f" got {type(array).__module__}.{type(array).__name__}"
         )
     if api.device(array) != api.device(scores):
-        raise ValueError(
-            f"{name} must be on the device of scores, {api.device(scores)}; got one on {api.device(array)}"
-        )
+        raise ValueError(f"{name} must be on the device of {of}, {api.device(scores)}; got one on {api.device(array)}")
     xp = api.array_namespace(array)
     if not xp.isdtype(array.dtype, "real floating"):
         raise TypeError(f"{name} must have a real floating dtype; got {array.dtype}")

@@ -41,7 +41,7 @@ class KernelSweep:
         lowest = []
         for tile in self._tiles(scores):
             scaled, largest = shift_rows(tile, epsilon)
-            offset = offset + xp.sum(largest / epsilon, axis=(-2, -1))
+            offset = offset + xp.sum(largest / scores.shape[-2], axis=(-2, -1))
             lowest.append(xp.min(scaled, axis=(-2, -1)))
         self.offset: Array = offset
         self.span: Array = -xp.min(xp.stack(lowest), axis=0)

@@ -50,7 +50,7 @@ class Sweep(Protocol):
 
     @property
     def offset(self) -> Array:
-        """``sum_i max_j s_ij / epsilon``, shape (...,): what the shifted log-normalisers leave out."""
+        """``mean_i max_j s_ij``, shape (...,): what the shifted log-normalisers leave out, in units of the scores."""
 
     @property
     def span(self) -> Array:

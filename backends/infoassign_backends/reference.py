@@ -64,7 +64,7 @@ def log_sum_exp_of_columns(x: Array, dtype: Any) -> Array:
     """Return ``log sum_i exp(x_ij)``, shape (..., K), summed in `dtype`; ``-inf`` for columns of ``-inf``."""
     xp = api.array_namespace(x)
     largest = xp.max(x, axis=-2, keepdims=True)
-    usable = largest > -xp.inf
+    usable = largest != -xp.inf  # a NaN stays in, to be seen in the answer
     total = accurate_sum(xp.matrix_transpose(xp.exp(x - xp.where(usable, largest, 0.0))), dtype)
     usable, largest = xp.squeeze(usable, axis=-2), xp.squeeze(largest, axis=-2)
     return xp.log(xp.where(usable, total, 1.0)) + xp.astype(largest, dtype)
@@ -85,7 +85,7 @@ class LogSweep:
         self.sum_error = (depth if self.vector_dtype == xp.float32 else rows + columns) * unit
         self._epsilon = epsilon
         self._scaled, self._largest = shift_rows(xp.astype(scores, self.plan_dtype, copy=False), epsilon)
-        self.offset: Array = xp.sum(xp.astype(self._largest, self.vector_dtype) / epsilon, axis=(-2, -1))
+        self.offset: Array = xp.sum(xp.astype(self._largest, self.vector_dtype) / rows, axis=(-2, -1))
         self.span: Array = -xp.astype(xp.min(self._scaled, axis=(-2, -1)), self.vector_dtype)
 
     def _log_plan(self, potential: Array) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from float64_oracles import family_optimum, softmin_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,13 @@ def test_batches(make: Make) -> None:
         for i in range(2):
             alone = function(potential[i], scores[i], epsilon=EPSILON, strength=0.7)
             assert float(together[i]) == pytest.approx(alone, abs=1e-12)
+
+
+def test_tensors_that_require_gradients() -> None:
+    plan = torch.full((9, 4), 0.25, dtype=torch.float64, requires_grad=True)
+    scores = torch.from_numpy(problem()[0]).requires_grad_()
+    assert isinstance(ia.primal_objective(plan, scores, epsilon=EPSILON), float)
+    assert isinstance(ia.dual_objective(scores[0], scores, epsilon=EPSILON), float)
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,15 @@ class TestBalancedPlan:
         assert balanced.min() >= 0
 
     def test_says_when_forbidden_pairs_are_in_the_way(self) -> None:
-        with pytest.raises(ValueError, match="solve with an exact marginal first"):
+        with pytest.raises(ValueError, match="solve with an exact marginal"):
             ia.sinkhorn(with_forbidden_pairs(), tol=0, max_sweeps=1).balanced_plan()
+
+    def test_is_not_made_up_where_no_plan_has_the_marginal(self) -> None:
+        """Two blocks of pairs, each half of the rows, and shares of .51 and .49."""
+        scores = scores_of(8, 4)
+        scores[:4, 2:] = scores[4:, :2] = -np.inf
+        with pytest.raises(ValueError, match="if there is a solution"):
+            ia.assign(scores, epsilon=1.0, strength=1.0, prior=[0.26, 0.25, 0.25, 0.24]).balanced_plan()
 
     def test_of_a_penalised_assignment(self) -> None:
         prior = np.array([0.5, 0.3, 0.2])
@@ -133,7 +140,7 @@ class TestBalancedLabels:
         rows, columns = linear_sum_assignment(scores, maximize=True)
         np.testing.assert_array_equal(found.labels, columns[np.argsort(rows)])
 
-    @pytest.mark.parametrize("exact_up_to", [0, 1000])
+    @pytest.mark.parametrize("exact_up_to", [0, 2000])
     def test_heed_forbidden_pairs(self, exact_up_to: int, monkeypatch: Any) -> None:
         monkeypatch.setattr(rounding, "EXACT_UP_TO", exact_up_to)
         scores = with_forbidden_pairs()
@@ -141,13 +148,38 @@ class TestBalancedLabels:
         assert np.isfinite(scores[np.arange(60), found.labels]).all()
         assert set(np.bincount(found.labels)) == {10}
 
-    @pytest.mark.parametrize("exact_up_to", [0, 1000])
+    @pytest.mark.parametrize("exact_up_to", [0, 2000])
     def test_say_when_there_are_none(self, exact_up_to: int, monkeypatch: Any) -> None:
         monkeypatch.setattr(rounding, "EXACT_UP_TO", exact_up_to)
         scores = scores_of(12, 3)
         scores[:8, 1:] = -np.inf
         with pytest.raises(ValueError, match="no labels without a forbidden pair have balanced clusters"):
             ia.assign(scores, epsilon=0.5, strength=1.0).balanced_labels()
+
+    def test_more_labels_than_rows(self, monkeypatch: Any) -> None:
+        assignment = ia.sinkhorn(scores_of(50, 60), epsilon=0.1)
+        exact = assignment.balanced_labels()
+        assert np.bincount(exact.labels).max() == 1
+        monkeypatch.setattr(rounding, "EXACT_UP_TO", 0)
+        found = assignment.balanced_labels()
+        assert np.bincount(found.labels).max() == 1
+        reached = [scores_of(50, 60)[np.arange(50), labels].mean() for labels in (exact.labels, found.labels)]
+        assert 0 <= reached[0] - reached[1] <= found.optimality_loss + 1e-12
+
+    def test_shares_below_one_row(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr(rounding, "EXACT_UP_TO", 0)
+        prior = [6e-4, 4e-4, 0.5, 0.499]
+        sizes = np.bincount(ia.sinkhorn(scores_of(1000, 4), prior=prior).balanced_labels().labels, minlength=4)
+        assert sizes[2:].tolist() in ([500, 499], [500, 500])
+        assert sizes[:2].max() <= 1
+
+    def test_many_rows_alike(self, monkeypatch: Any) -> None:
+        """Ties are not fought over in steps of the tolerance."""
+        monkeypatch.setattr(rounding, "EXACT_UP_TO", 0)
+        scores = np.tile(scores_of(5, 20), (200, 1))
+        found = ia.sinkhorn(scores, epsilon=0.1).balanced_labels()
+        assert set(np.bincount(found.labels)) == {50}
+        assert found.optimality_loss <= 1e-3
 
     def test_one_label_and_equal_scores(self, monkeypatch: Any) -> None:
         monkeypatch.setattr(rounding, "EXACT_UP_TO", 0)
