@@ -136,14 +136,17 @@ class TestOracles:
 
 class TestCertificate:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    @pytest.mark.parametrize("seed", range(3))
-    def test_is_never_optimistic(self, dtype: Any, seed: int) -> None:
-        """Stopped early or late, with and without forbidden pairs, priors and acceleration."""
-        random = np.random.default_rng(seed)
+    @pytest.mark.parametrize(
+        ("problems", "largest"),
+        [(60, 1.3), (60, 4.0), *(pytest.param(500, x, marks=pytest.mark.deep) for x in (1.3, 4))],
+    )
+    def test_is_never_optimistic(self, dtype: Any, problems: int, largest: float) -> None:
+        """Stopped early or late, with and without forbidden pairs, priors and acceleration, soft or all but hard."""
+        random = np.random.default_rng(problems)
         checked = 0
-        for _ in range(60):
+        for _ in range(problems):
             rows, columns = random.choice([1, 2, 5, 20, 60]), random.choice([1, 2, 5, 20])
-            scores = random.normal(size=(rows, columns)) * 10 ** random.uniform(-1, 1.3)
+            scores = random.normal(size=(rows, columns)) * 10 ** random.uniform(-1, largest)
             if random.random() < 0.3:
                 forbidden = random.random(scores.shape) < 0.3
                 forbidden[np.arange(rows), random.integers(columns, size=rows)] = False
@@ -166,7 +169,7 @@ class TestCertificate:
             assert distances.mean() <= verified.error_bound + 1e-12
             assert distances.max() <= verified.row_error_bound + 1e-12
             checked += 1
-        assert checked > 40
+        assert checked > 0.6 * problems
 
     def test_of_an_exact_marginal_is_tight_near_the_solution(self) -> None:
         scores = scores_of(200, 20)
@@ -218,7 +221,7 @@ class TestCertificate:
 
 
 class TestFixedSteps:
-    @pytest.mark.parametrize("updates", [1, 2, 30])
+    @pytest.mark.parametrize("updates", [1, 3, 30])
     def test_swavs_iterations(self, make: Make, updates: int) -> None:
         """k iterations of its listing are the first half step and k - 1 updates."""
         scores = scores_of(64, 20, 0.3).astype(np.float32)
