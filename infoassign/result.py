@@ -294,7 +294,8 @@ class Assignment:
         moved = plan * (1 + found.row_means[..., :, None] - xp.where(point.usable, found.z, 0.0)[..., None, :])
         plan = xp.where(inside[..., None, None], xp.maximum(moved, xp.zeros_like(moved)), plan)
         masked = ~xp.isfinite(self._sweep.span)
-        if bool(xp.any(masked & ~(inside & (found.missed <= 1e-12 * self.rows)))):
+        met = inside & (found.missed <= 1e-12 + 64 * self._sweep.sum_error)
+        if bool(xp.any(masked & ~met)):
             raise ValueError(
                 "without forbidden pairs this marginal does not turn into the prior; solve with an exact marginal and"
                 f" a smaller tol, if there is a solution (status: {self.status}, marginal_error: {self.marginal_error})"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 import torch
@@ -499,13 +500,16 @@ class TestExtremes:
         assert residual < 1e-13
         assert mean_total_variation(assignment.plan, optimum) <= assignment.error_bound + 2e-8  # the rounded prior
 
-    def test_unchecked_nan_is_not_called_a_solution(self) -> None:
+    @pytest.mark.parametrize("acceleration", [None, "auto"])
+    def test_unchecked_nan_is_not_called_a_solution(self, make: Make, acceleration: Any) -> None:
         scores = scores_of()
         scores[2, 1] = np.nan
         for strength in (1.0, np.inf):
-            assignment = ia.assign(scores, epsilon=0.1, strength=strength, check_finite=False)
+            assignment = ia.assign(
+                make(scores), epsilon=0.1, strength=strength, acceleration=acceleration, check_finite=False
+            )
             assert assignment.status is ia.Status.STALLED
-            assert np.isnan(assignment.plan).any()
+            assert np.isnan(np.asarray(assignment.plan)).any()
 
 
 class TestNewRows:
@@ -553,8 +557,18 @@ class TestRefusals:
             ({"prior": torch.ones(12) / 12}, TypeError, "prior must be an array of the same library as scores"),
             ({"prior": np.ones(12, int)}, TypeError, "prior must have a real floating dtype"),
             ({"prior": "uniform"}, TypeError, "prior must be an array"),
+            ({"prior": ["a"] * 12}, TypeError, "prior must be a real number; got 'a'"),
         ],
     )
     def test_arguments(self, options: dict[str, Any], error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
             ia.assign(scores_of(), **{"epsilon": 0.1, **options})
+
+    @pytest.mark.parametrize("name", ["prior", "start"])
+    def test_arrays_on_another_device(self, name: str) -> None:
+        scores = array_api_strict.asarray(scores_of())
+        other = array_api_strict.asarray(np.full(12, 1 / 12, np.float32), device=array_api_strict.Device("no_float64"))
+        with pytest.raises(
+            ValueError, match=f"{name} must be on the device of scores, .*CPU.*; got one on .*no_float64"
+        ):
+            ia.sinkhorn(scores, **{name: other})
