@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import array_api_compat as api
 
 from infoassign.objective import Family, Point, dual_noise, gauged
+from infoassign_backends import readable
 from infoassign_backends.protocol import Array
 
 DEPTH = 20
@@ -46,6 +47,8 @@ class Memory(NamedTuple):
 
 def choose(condition: Array, one: Any, other: Any) -> Any:
     """Choose problem by problem between two arrays, or named tuples of them, by a condition of shape (...,)."""
+    if condition.ndim == 0 and readable(condition):  # which saves a dozen small operations a sweep
+        return one if condition else other
     if isinstance(one, tuple):
         return type(one)(*(choose(condition, a, b) for a, b in zip(one, other, strict=True)))
     xp = api.array_namespace(condition)

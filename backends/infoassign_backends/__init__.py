@@ -10,7 +10,12 @@ from array_api_compat import is_numpy_array, is_torch_array
 
 from infoassign_backends.protocol import Array, Backend, Masses, Sweep
 
-__all__ = ["Array", "Backend", "Masses", "Sweep", "backend_for"]
+__all__ = ["Array", "Backend", "Masses", "Sweep", "backend_for", "readable"]
+
+
+def readable(array: Array) -> bool:
+    """Return whether looking at the values of an array costs nothing: whether it is on the host, and no tracer."""
+    return is_numpy_array(array) or (is_torch_array(array) and array.device.type == "cpu")
 
 
 def backend_for(array: Array) -> Backend:
