@@ -87,7 +87,7 @@ class Mira:
     """Momentum of the teacher's moving average at the first step; it follows a cosine to 1."""
     freeze_prototypes_epochs: int = 1
     """Epochs at the start in which the prototypes do not learn."""
-    tolerance: float = 1e-3
+    tolerance: float = 1e-5
     """Certified mean total variation that the labels may be from the optimal ones."""
 
     def __post_init__(self) -> None:
