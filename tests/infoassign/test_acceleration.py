@@ -1,19 +1,17 @@
 """Accelerated steps: fewer sweeps on the problems that we measure on, and never many more."""
 
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
 import pytest
 from float64_oracles import family_optimum, mean_total_variation
+from problems import suite, table
 
 import infoassign as ia
 from infoassign import solver, steps
 
-PROBLEMS = run_path(str(Path(__file__).parents[1] / "benchmarks" / "problems.py"))
-TABLE = {problem.name: problem for problem in PROBLEMS["table"]()}
-SUITE = {problem.name: problem for problem in PROBLEMS["suite"]()}
+TABLE = {problem.name: problem for problem in table()}
+SUITE = {problem.name: problem for problem in suite()}
 GOALS = {
     "MIRA beta 2/3": 8,
     "MIRA beta 0.9": 20,
