@@ -20,11 +20,11 @@ beta .95                                  .989 .996 .996    .961 .972 .956      
 
 With the paper's beta the targets are only 1.3 times as sharp as the student, and whether a run leaves the uniform
 plateau in time is a matter of luck; beta .9 makes them 4.4 times as sharp and every seed leaves it within ten epochs.
-Letting beta fall afterwards costs nothing and saves sweeps. With plain steps, labels certified to a mean total variation
-of 1e-3 instead of 1e-5 halved the sweeps (87 to 41 at beta .9) and did not show in the results. With quasi-Newton
-steps, which stop short of the solution in no particular direction, they do: NMI .960 .947 .971, and .956 .947 .919 on
-another split of the data, against .968 .960 .960 and .963 .958 .959 at 1e-5. That takes 13.5 sweeps instead of 8.5,
-and of the 40 seconds of training 6 or so, and is the default.
+Letting beta fall afterwards costs nothing and saves sweeps. With plain steps, labels certified to a mean total
+variation of 1e-3 instead of 1e-5 halved the sweeps (87 to 41 at beta .9) and did not show in the results. With
+quasi-Newton steps, which stop short of the solution in no particular direction, they do: NMI .960 .947 .971, and .956
+.947 .919 on another split of the data, against .968 .960 .960 and .963 .958 .959 at 1e-5. That takes 13.5 sweeps
+instead of 8.5, and of the 40 seconds of training 6 or so, and is the default.
 The teacher's encoder was never clearly better than the student's, which is the one that is evaluated.
 """
 
