@@ -260,7 +260,7 @@ def _assign(
     """Validate what the three have in common, and solve; epsilon and strength are in units of the raw scores."""
     tol = not_negative("tol", tol)
     max_sweeps = count("max_sweeps", max_sweeps)
-    if acceleration not in ACCELERATIONS:
+    if not isinstance(acceleration, str | None) or acceleration not in ACCELERATIONS:
         names = ", ".join(repr(name) for name in ACCELERATIONS)
         raise ValueError(f"acceleration must be one of {names}; got {acceleration!r}")
     xp = check_scores(scores, check_finite=check_finite)

@@ -51,7 +51,7 @@ def shift_rows(scores: Array, epsilon: float) -> tuple[Array, Array]:
     if epsilon < float(limits.smallest_normal):
         raise ValueError(
             f"epsilon (for mira: temperature times 1 - beta) is {epsilon}, too small for {scores.dtype};"
-            " multiply scores and temperature by the same large factor"
+            " multiply the scores and epsilon (the temperature) by the same large factor"
         )
     largest = xp.max(scores, axis=-1, keepdims=True)
     limit = float(limits.max) * min(epsilon, 1.0) / 4

@@ -550,6 +550,7 @@ class TestRefusals:
             ({"strength": -1}, ValueError, "strength must not be negative"),
             ({"strength": np.nan}, ValueError, "strength must not be negative; got nan"),
             ({"acceleration": "anderson"}, ValueError, "acceleration must be one of None, 'auto', 'quasi-newton'"),
+            ({"acceleration": ["auto"]}, ValueError, r"acceleration must be one of .*; got \['auto'\]"),
             ({"prior": np.ones(3) / 3}, ValueError, r"share for each label, shape \(12,\); got shape \(3,\)"),
             ({"prior": np.ones(12)}, ValueError, "prior must sum to one; got 12.0; divide it by its sum"),
             ({"prior": np.eye(12)[0]}, ValueError, "prior must be positive; got 0.0 for label 1"),

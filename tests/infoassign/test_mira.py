@@ -403,7 +403,7 @@ class TestRefusals:
             ({"beta": "high"}, TypeError, "beta must be a real number; got 'high'"),
             ({"temperature": 0}, ValueError, "temperature must be positive and finite; got 0"),
             ({"temperature": float("inf")}, ValueError, "temperature must be positive and finite"),
-            ({"temperature": 1e-310}, ValueError, "too small for .*float64.*multiply scores and temperature"),
+            ({"temperature": 1e-310}, ValueError, "too small for .*float64.*multiply the scores and epsilon"),
             ({"tol": -1e-5}, ValueError, "tol must not be negative"),
             ({"tol": float("nan")}, ValueError, "tol must not be negative"),
             ({"max_sweeps": 0}, ValueError, "max_sweeps must be at least 1; got 0"),
