@@ -122,6 +122,12 @@ def gauged(family: Family, potential: Array, usable: Array) -> Array:
     return xp.where(usable, potential - shift[..., None], 0.0)
 
 
+def marginal_floor(point: Point) -> Array:
+    """Return what rounding may add to that distance, shape (...,)."""
+    xp = api.array_namespace(point.potential)
+    return xp.sum(xp.exp(point.log_marginal) * point.rounding.column, axis=-1)
+
+
 def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, sweep: Sweep) -> Rounding:
     """Bound what rounding in the sweep may have changed.
 

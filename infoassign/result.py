@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoassign.information import entropy, mutual_information
-from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error
+from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
 from infoassign.rounding import BalancedLabels, balanced_labels, certify_exact, exact_marginal, newton_correction
 from infoassign.validation import check_companion, check_scores
 from infoassign_backends import backend_for
@@ -190,8 +190,10 @@ class Assignment:
 
     @property
     def marginal_error(self) -> Any:
-        """L1 distance of the marginal from the prior; what `tol` bounds if the marginal is to be exact."""
-        return scalar_or_array(marginal_error(self._family, self._solution.point))
+        """L1 distance of the marginal from the prior; if that is to be 0, rounding included, and what `tol` bounds."""
+        family, point = self._family, self._solution.point
+        error = marginal_error(family, point)
+        return scalar_or_array(error + marginal_floor(point) if family.exact else error)
 
     @property
     def objective(self) -> Any:

@@ -264,8 +264,10 @@ def _auction(
     if len(here) == 1:
         return np.full(len(scores), here[0]), price
     some, places = np.ascontiguousarray(scores[:, offered]), sizes[offered]
-    labels, prices = np.empty(0, np.int64), price[offered]
-    raise_by = max(tolerance, float(np.ptp(some)) / 10)
+    # Two columns' prices need differ by no more than the scores do; with an entropy they may, by far.
+    spread = float(np.ptp(some))
+    labels, prices = np.empty(0, np.int64), np.minimum(price[offered], price[offered].min() + spread)
+    raise_by = max(tolerance, spread / 10)
     while True:
         labels, prices = _bid(some, places, prices, raise_by)
         if raise_by <= tolerance:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat as api
 
-from infoassign.objective import Family, Point, certify_penalised, dual_noise, examine, marginal_error
+from infoassign.objective import Family, Point, certify_penalised, dual_noise, examine, marginal_error, marginal_floor
 from infoassign.result import Solution, Status
 from infoassign.steps import Step, choose
 from infoassign_backends.protocol import Array, Sweep
@@ -34,10 +34,8 @@ class Progress(NamedTuple):
 
 def assess(family: Family, point: Point) -> Progress:
     """Return how far a point is from the solution, in the sense of `tol`."""
-    xp = api.array_namespace(point.potential)
     if family.exact:
-        measure = marginal_error(family, point)
-        floor = xp.sum(xp.exp(point.log_marginal) * point.rounding.column, axis=-1)
+        measure, floor = marginal_error(family, point), marginal_floor(point)
         return Progress(measure + floor, floor, measure)
     found = certify_penalised(family, point)
     # Bounds are capped at 1, which says nothing; the gap goes on falling.

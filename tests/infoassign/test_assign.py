@@ -219,6 +219,8 @@ class TestCertificate:
         assignment = ia.sinkhorn(scores_of().astype(np.float32), tol=1e-8)
         assert assignment.status is ia.Status.STALLED
         assert assignment.sweeps < 60
+        assert assignment.marginal_error > 1e-8
+        assert assignment.verify().marginal_error <= assignment.marginal_error
 
 
 class TestFixedSteps:

@@ -181,6 +181,14 @@ class TestBalancedLabels:
         assert set(np.bincount(found.labels)) == {50}
         assert found.optimality_loss <= 1e-3
 
+    @pytest.mark.parametrize("scale", [0.0, 1e-3])
+    def test_scores_that_are_flat_beside_the_entropy(self, scale: float) -> None:
+        """The potential is then that of the prior, which the prices of hard labels have no use for."""
+        prior = [0.7, 0.2, 0.09, 0.01]
+        found = ia.sinkhorn(scores_of(5000, 4, scale), epsilon=1.0, prior=prior).balanced_labels()
+        assert np.bincount(found.labels).tolist() == [3500, 1000, 450, 50]
+        assert found.optimality_loss <= 1e-3
+
     def test_one_label_and_equal_scores(self, monkeypatch: Any) -> None:
         monkeypatch.setattr(rounding, "EXACT_UP_TO", 0)
         assert (ia.sinkhorn(scores_of(5, 1)).balanced_labels().labels == 0).all()
