@@ -183,10 +183,11 @@ class TestCertificate:
             rel=1e-2,
         )
 
+    @pytest.mark.parametrize("elsewhere", [-1e4, -np.inf])
     @pytest.mark.parametrize(("columns", "moved"), [(100, 0.001), (60, 0.5)])
-    def test_of_an_exact_marginal_where_the_plan_is_one_hot(self, columns: int, moved: float) -> None:
+    def test_of_an_exact_marginal_where_the_plan_is_one_hot(self, columns: int, moved: float, elsewhere: float) -> None:
         """A tiny excess at one end of a chain of labels moves every row by it: the plan has no curvature to show it."""
-        scores = np.full((columns, columns), -1e4)
+        scores = np.full((columns, columns), elsewhere)
         here = np.arange(columns)
         scores[here, here] = 0
         scores[here[:-1], here[1:]] = -100
@@ -201,6 +202,13 @@ class TestCertificate:
         one_hot = np.array([[0.0, -1000.0], [-1000.0, 0.0]])
         early = ia.assign(one_hot, epsilon=1.0, prior=[0.6, 0.4], tol=0, max_sweeps=5, acceleration=None)
         assert early.gap >= 0.1 * 1000 * 0.99
+
+    def test_of_an_exact_marginal_counts_entries_that_all_but_vanish(self) -> None:
+        """Without scores the Newton step leads to the solution, the prior; one label loses nearly all of its mass."""
+        prior = np.array([1e-3, *[(1 - 1e-3) / 9] * 9])
+        assignment = ia.sinkhorn(np.zeros((20, 10)), epsilon=1.0, prior=prior, tol=0, max_sweeps=1)
+        divergence = np.sum(prior * np.log(prior * 10))
+        assert divergence <= assignment.gap <= 2 * divergence
 
     def test_verify_measures_what_rounding_did(self, make: Make) -> None:
         for solve in (ia.mira, ia.sinkhorn):
@@ -416,6 +424,13 @@ class TestMasks:
         assert residual < 1e-13
         assert (assignment.plan[np.isinf(scores)] == 0).all()
         assert mean_total_variation(assignment.plan, optimum) <= assignment.error_bound < 1e-3
+
+    def test_a_dual_that_rises_is_progress(self) -> None:
+        """For hundreds of plain steps nothing else changes: each row has its label until the price has risen by 200."""
+        scores = np.array([[0.0, -100.0], [-100.0, 0.0]])
+        assignment = ia.sinkhorn(scores, epsilon=1.0, prior=[0.6, 0.4], acceleration=None)
+        assert assignment.converged
+        assert assignment.sweeps > 200
 
     def test_feasible_only_on_the_boundary_is_not_called_solved(self) -> None:
         """Theory, A2: no finite potential is optimal, the marginal error is about 1 / (2 n)."""

@@ -174,12 +174,23 @@ class TestBalancedLabels:
         assert sizes[:2].max() <= 1
 
     def test_many_rows_alike(self, monkeypatch: Any) -> None:
-        """Ties are not fought over in steps of the tolerance."""
+        """Ties are not fought over in steps of the tolerance from the start."""
         monkeypatch.setattr(rounding, "EXACT_UP_TO", 0)
+        steps = []
+        bid = rounding._bid
+
+        def recorded(*arguments: Any) -> Any:
+            steps.append(arguments[-1])
+            return bid(*arguments)
+
+        monkeypatch.setattr(rounding, "_bid", recorded)
         scores = np.tile(scores_of(5, 20), (200, 1))
         found = ia.sinkhorn(scores, epsilon=0.1).balanced_labels()
         assert set(np.bincount(found.labels)) == {50}
         assert found.optimality_loss <= 1e-3
+        assert steps == sorted(steps, reverse=True)
+        assert steps[0] == pytest.approx(np.ptp(scores) / 10)
+        assert steps[-1] == pytest.approx(1e-4)
 
     @pytest.mark.parametrize("scale", [0.0, 1e-3])
     def test_scores_that_are_flat_beside_the_entropy(self, scale: float) -> None:
