@@ -1,6 +1,6 @@
 """Hard labels with clusters of the sizes that you want, and what they cost.
 
-Run it with ``python examples/balance_labels.py``; it needs NumPy and SciPy alone.
+Run it with ``python examples/balance_labels.py``; it needs no framework.
 """
 
 import numpy as np

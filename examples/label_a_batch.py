@@ -1,6 +1,6 @@
 """Label a batch of logits so that the labels say as much as they can about their rows.
 
-Run it with ``python examples/label_a_batch.py``; it needs NumPy alone.
+Run it with ``python examples/label_a_batch.py``; it needs no framework.
 """
 
 import numpy as np

@@ -12,7 +12,7 @@ from infoassign.rounding import feasible
 from infoassign.solver import solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
-    check_companion,
+    check_potential,
     check_scores,
     count,
     first,
@@ -306,12 +306,7 @@ def _start(
         # The columns of exp(s / epsilon) as if they were those of a plan.
         return plain_step_from(family, zero, sweep.log_column_sums() - log(scores.shape[-2]))
     potential: Array = start.potential if isinstance(start, Assignment) else start
-    check_companion("start", potential, scores)
-    if tuple(potential.shape) not in {shape, shape[-1:]}:
-        raise ValueError(
-            f"start must have a potential for each label, shape {shape[-1:]}; got {tuple(potential.shape)}"
-        )
-    potential = unit * xp.astype(potential, sweep.vector_dtype) + zero
+    potential = unit * check_potential("start", potential, scores, sweep.vector_dtype)
     if check_finite and bool(xp.any(xp.isnan(potential) | (potential == -xp.inf))):
         raise ValueError("start must not hold NaN or -inf")
     # +inf is the price of a label that could not be used; here it may be usable, at the highest price there is.

@@ -9,7 +9,7 @@ from infoassign.objective import Family, Point, certify_penalised, examine, log_
 from infoassign.problem import prepare
 from infoassign.result import scalar_or_array
 from infoassign.rounding import certify_exact
-from infoassign.validation import check_companion, check_scores, not_negative, positive
+from infoassign.validation import check_companion, check_potential, check_scores, not_negative, positive
 from infoassign_backends.protocol import Array, Sweep
 
 
@@ -208,16 +208,8 @@ def _problem(scores: Array, epsilon: float, strength: float, prior: Any) -> tupl
 
 def _point(potential: Array, scores: Array, family: Family, sweep: Sweep) -> Point:
     """Validate a potential and sweep there."""
-    check_companion("potential", potential, scores)
-    shape = (*scores.shape[:-2], scores.shape[-1])
-    if tuple(potential.shape) not in {shape, shape[-1:]}:
-        raise ValueError(
-            f"potential must have a value for each label, shape {shape[-1:]}; got {tuple(potential.shape)}"
-        )
     xp = api.array_namespace(scores)
-    potential = xp.astype(potential, sweep.vector_dtype) + xp.zeros(
-        shape, dtype=sweep.vector_dtype, device=api.device(scores)
-    )
+    potential = check_potential("potential", potential, scores, sweep.vector_dtype)
     forbidden = xp.all(scores == -xp.inf, axis=-2)
     if bool(xp.any(~xp.isfinite(potential) & ~forbidden)):
         raise ValueError("potential must be finite for every label that some row may use")

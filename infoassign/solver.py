@@ -104,7 +104,9 @@ def solve(
         if not fixed and bool(xp.all(status != 0)):
             break
         if number < max_sweeps:
-            potential, memory = step(family, point, memory)
+            following, memory = step(family, point, memory)
+            # Where a problem is done it stays where it is, or one that diverges would spoil the kernel for all.
+            potential = following if fixed else choose(status == 0, following, potential)
     assert best is not None  # max_sweeps >= 1
     return Solution(best, sweeps, settle(status, status == 0, Status.MAX_SWEEPS))
 

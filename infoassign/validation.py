@@ -121,6 +121,16 @@ def check_companion(name: str, array: Any, scores: Array, of: str = "scores") ->
         raise TypeError(f"{name} must have a real floating dtype; got {array.dtype}")
 
 
+def check_potential(name: str, potential: Any, scores: Array, dtype: Any) -> Array:
+    """Return a potential given for all problems or for each, in a dtype and the shape (..., K)."""
+    check_companion(name, potential, scores)
+    xp = api.array_namespace(scores)
+    shape = (*scores.shape[:-2], scores.shape[-1])
+    if tuple(potential.shape) not in {shape, shape[-1:]}:
+        raise ValueError(f"{name} must have a value for each label, shape {shape[-1:]}; got {tuple(potential.shape)}")
+    return xp.astype(potential, dtype) + xp.zeros(shape, dtype=dtype, device=api.device(scores))
+
+
 def first(xp: Any, mask: Array) -> tuple[int, ...]:
     """Return the index of the first true entry of an array that has one."""
     flat = int(xp.argmax(xp.astype(xp.reshape(mask, (-1,)), xp.int32)))

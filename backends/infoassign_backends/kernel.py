@@ -106,7 +106,7 @@ class KernelSweep:
         # Written so that a NaN does not pass.
         if not bool(xp.all(spread <= DRIFT[xp.finfo(self.plan_dtype).bits])):
             return None
-        # A common shift of the potential is taken out, or it could overflow; _row_sums puts it back.
+        # A common shift of the potential is taken out, or it could overflow; __call__ puts it back.
         return self._log_largest - (drift - xp.min(drift, axis=-1, keepdims=True))
 
     def _scaled_tiles(self, potential: Array) -> Iterator[Array]:

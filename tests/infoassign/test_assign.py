@@ -13,6 +13,7 @@ from scipy.optimize import LinearConstraint, linprog, minimize
 from scipy.special import log_softmax, softmax
 
 import infoassign as ia
+from infoassign_backends.kernel import KernelSweep
 
 Make = Callable[[Any], Any]
 
@@ -106,6 +107,7 @@ class TestOracles:
             method="SLSQP", options={"ftol": 1e-13, "maxiter": 1000},
         )  # fmt: skip
         assert found.success
+        # The 2e-5 are SLSQP's own: it finds the objective to 1e-13, and with it the plan to the root of that.
         assert mean_total_variation(assignment.plan, found.x.reshape(rows, columns)) <= assignment.error_bound + 2e-5
         assert assignment.objective <= found.fun + 1e-7
 
@@ -311,7 +313,7 @@ class TestStart:
         ("start", "error", "message"),
         [
             ("rows", ValueError, "start must be None, \"columns\", a potential or an Assignment; got 'rows'"),
-            (np.zeros(3), ValueError, r"start must have a potential for each label, shape \(12,\); got \(3,\)"),
+            (np.zeros(3), ValueError, r"start must have a value for each label, shape \(12,\); got \(3,\)"),
             (np.full(12, np.nan), ValueError, "start must not hold NaN"),
             (torch.zeros(12), TypeError, "start must be an array of the same library as scores"),
             (3.0, TypeError, "start must be an array"),
@@ -338,6 +340,7 @@ class TestBatches:
             assert abs(int(together.sweeps[index]) - alone.sweeps) <= (0 if acceleration is None else 3)
             distance = mean_total_variation(np.asarray(together.plan)[index], np.asarray(alone.plan))
             assert distance <= float(together.error_bound[index]) + alone.error_bound
+            # Both are within 1e-5 of the optimum, each by a path of its own.
             for name in ("objective", "perplexity", "mutual_information", "gap", "marginal_error"):
                 assert float(getattr(together, name)[index]) == pytest.approx(getattr(alone, name), abs=1e-4)
 
@@ -368,8 +371,16 @@ class TestBatches:
             expected = ia.primal_objective(alone.plan, scores, epsilon=1.0)
             assert alone.objective == pytest.approx(expected, rel=1e-9)
 
-    def test_done_problems_are_left_alone(self) -> None:
-        """The first is done after a sweep; the second goes on for many more."""
+    def test_done_problems_are_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first is done after a few sweeps; the second goes on for many more."""
+        potentials: list[Any] = []
+        sweep = KernelSweep.__call__
+        monkeypatch.setattr(KernelSweep, "__call__", lambda self, v: (potentials.append(v), sweep(self, v))[1])
+        easy = ia.sinkhorn(np.stack([scores_of(40, 7, 0.01), scores_of(40, 7, 3.0)]))
+        done = int(easy.sweeps[0])
+        assert done + 10 < len(potentials) == int(easy.sweeps[1])
+        assert all((v[0] == potentials[done - 1][0]).all() for v in potentials[done:])
+        monkeypatch.undo()
         scores = np.stack([np.zeros((40, 7)), scores_of(40, 7, 3.0)])
         assignment = ia.sinkhorn(scores)
         assert assignment.sweeps[0] == 1

@@ -167,7 +167,11 @@ def test_tensors_that_require_gradients() -> None:
     ("call", "error", "message"),
     [
         (lambda s, v: ia.primal_objective(s[:3], s, epsilon=1), ValueError, r"plan must have the shape of scores"),
-        (lambda s, v: ia.dual_objective(v[:2], s, epsilon=1), ValueError, r"a value for each label, shape \(4,\)"),
+        (
+            lambda s, v: ia.dual_objective(v[:2], s, epsilon=1),
+            ValueError,
+            r"potential must have a value for each label, shape \(4,\)",
+        ),
         (lambda s, v: ia.duality_gap(v + np.inf, s, epsilon=1), ValueError, "potential must be finite"),
         (lambda s, v: ia.kkt_residual([0.0] * 4, s, epsilon=1), TypeError, "potential must be an array"),
         (lambda s, v: ia.kkt_residual(v, s, epsilon=-1), ValueError, "epsilon must be positive"),
