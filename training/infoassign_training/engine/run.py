@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 import infoassign
 from infoassign_training.config import Pretraining
-from infoassign_training.engine.files import write_text
+from infoassign.files import write_text
 from infoassign_training.errors import UserError
 
 LOCK = ".lock"
