@@ -310,9 +310,7 @@ def _assign(
     )
 
 
-def _said(
-    source: Scores, settings: tuple[Any, ...], prior: Any, start: Any, *, check_finite: bool
-) -> dict[str, Any]:
+def _said(source: Scores, settings: tuple[Any, ...], prior: Any, start: Any, *, check_finite: bool) -> dict[str, Any]:
     """Check the scores of one rank and return what has to be the same on all."""
     source.check(check_finite=check_finite)
     like = source.like

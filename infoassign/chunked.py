@@ -55,7 +55,7 @@ class ChunkedSweep:
         log_columns: Array = xp.full_like(potential, -xp.inf)
         log_normalizers: Array = 0.0
         for chunk in self._chunks():
-            found = backend_for(chunk).masses(chunk, potential, self._epsilon, self._offset)
+            found = backend_for(chunk).masses(chunk, potential, self._epsilon, self._offset, log_columns)
             log_columns = log_sum_exp_of_columns(xp.stack([log_columns, found.log_columns]), self.vector_dtype)
             log_normalizers = log_normalizers + found.log_normalizers
         return Masses(log_columns, log_normalizers + xp.zeros_like(self.span), self.rows)
@@ -68,12 +68,12 @@ class ChunkedSweep:
         xp = api.array_namespace(potential)
         wide = (xp.astype(chunk, self.vector_dtype, copy=False) for chunk in self._chunks())
         found = [xp.argmax(chunk - potential, axis=-1) for chunk in wide]
-        return xp.concat(found) if found else xp.zeros((0,), dtype=xp.int64, device=api.device(potential))
+        return xp.concat([xp.astype(potential[:0], xp.int64), *found])
 
     def apply(self, potential: Array, x: Array) -> Array:
         xp = api.array_namespace(potential)
         found = [accurate_sum(plan * x, self.vector_dtype) for plan in self.iter_plan(potential)]
-        return xp.concat(found) if found else xp.zeros((0,), dtype=self.vector_dtype, device=api.device(potential))
+        return xp.concat([potential[:0], *found])
 
     def apply_transpose(self, potential: Array, y: Array) -> Array:
         xp = api.array_namespace(potential)

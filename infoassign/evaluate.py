@@ -5,9 +5,9 @@ from typing import Any
 
 import array_api_compat as api
 
+from infoassign.arrays import scalar_or_array
 from infoassign.objective import Family, Point, certify_penalised, examine, log_ratio, marginal_error
 from infoassign.problem import prepare
-from infoassign.arrays import scalar_or_array
 from infoassign.rounding import certify_exact
 from infoassign.scores import Scores, as_scores
 from infoassign.validation import check_companion, check_potential, not_negative, positive

@@ -8,7 +8,7 @@ import array_api_compat as api
 from infoassign.objective import Family
 from infoassign.scores import Scores
 from infoassign.validation import check_prior
-from infoassign_backends.protocol import Array, Sweep
+from infoassign_backends.protocol import Sweep
 
 
 def prepare(scores: Scores, epsilon: float, strength: float, prior: Any, *, check_finite: bool) -> tuple[Family, Sweep]:

@@ -24,14 +24,14 @@ from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
 from infoassign_backends.reference import widest
 
-CHUNK = 2**23
+CHUNK = 2**24
 """Entries of a chunk that is read."""
 PRODUCT = 2**22
 """Entries of a chunk that is a product of factors; small enough that the allocator gives the same memory again."""
 SAMPLE = 2**26
 """Entries at most that are kept of a stream, to find a start from."""
-PAGE = 4096
-"""Bytes of a page of memory, the least that is read from disk at a time."""
+REACH = 2**16
+"""Bytes that come into memory, at least, where one of them is looked at."""
 ONE_IN = 64
 """One row of so many is drawn for it."""
 
@@ -165,7 +165,7 @@ class StreamedScores:
         (``numpy.load(path, mmap_mode="r")``), an HDF5 or zarr data set, an array in memory. Or a callable that returns
         a fresh iterator over arrays (b, K), of any library and any b, the same at every call.
     chunk_rows
-        Rows of a chunk of an indexable source. Default: as many as make about 8 million scores.
+        Rows of a chunk of an indexable source. Default: as many as make about 16 million scores.
 
     Raises
     ------
@@ -411,9 +411,7 @@ class FactoredScores:
     ((1000,), True)
     """
 
-    def __init__(
-        self, features: Array, prototypes: Array, temperature: float = 1.0, bias: Array | None = None
-    ) -> None:
+    def __init__(self, features: Array, prototypes: Array, temperature: float = 1.0, bias: Array | None = None) -> None:
         self.temperature = positive("temperature", temperature)
         check_factors(features, prototypes, bias)
         self.features, self.prototypes, self.bias = features, prototypes, bias
@@ -527,11 +525,11 @@ def read_ahead(chunks: Iterator[Array]) -> Iterator[Array]:
 
 
 def touched(chunk: Array) -> Array:
-    """Have a part of a memory map read from disk, by looking at one number of every page."""
+    """Have a part of a memory map read from disk, by looking at a number here and there."""
     if isinstance(chunk, np.memmap):
         chunk = np.asarray(chunk)
         if chunk.flags.c_contiguous:
-            np.max(chunk.reshape(-1)[:: max(1, PAGE // chunk.itemsize)])
+            np.max(chunk.reshape(-1)[:: max(1, REACH // chunk.itemsize)])
     return chunk
 
 

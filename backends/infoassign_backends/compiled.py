@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoassign_backends.host import Float, Sums, logarithms, numpy_sums
+from infoassign_backends.host import Float, Sums, numpy_sums
 
 AHEAD = 256
 """Entries of a row that are worked on while as many of the next row are fetched."""
@@ -29,21 +29,30 @@ def available() -> bool:
     return find_spec("numba") is not None
 
 
+def underflow(dtype: Any) -> float:
+    """Return a mass, by the row, from which on what underflowed in it does not matter."""
+    bits = _bits(dtype)
+    return float(2.0 ** (DIGITS[bits] - UNDERFLOW[bits]))
+
+
+def _bits(dtype: Any) -> int:
+    return 64 if dtype == np.float64 else 32
+
+
 def sums(scores: NDArray[Any], price: Float, epsilon: float, offset: float) -> Sums:
     """Return the sums over some rows, as :func:`infoassign_backends.host.numpy_sums` does."""
-    bits = 64 if scores.dtype == np.float64 else 32
     rows = np.ascontiguousarray(scores)
     if rows.dtype == np.float16:  # which numba does not know
         rows = rows.view(np.uint16)
     mass, lse = np.zeros(scores.shape[1]), np.empty(scores.shape[0])
     # Exponents are counted in powers of two.
     unit = log(2)
-    _row_by_row(bits, rows.dtype == np.uint16)(rows, offset, 1 / (epsilon * unit), price / unit, mass, lse)
+    passed = _row_by_row(_bits(scores.dtype), rows.dtype == np.uint16)
+    passed(rows, offset, 1 / (epsilon * unit), price / unit, mass, lse)
     lse *= unit
     if not np.isfinite(lse).all() or not np.isfinite(mass).all():
         return numpy_sums(scores, price, epsilon, offset)  # which shifts every row by itself, and shows a NaN
-    least = len(scores) * 2.0 ** (DIGITS[bits] - UNDERFLOW[bits])
-    return logarithms(mass, least, scores, offset, price, epsilon, lse[:, None]), float(lse.sum())
+    return mass, lse
 
 
 @cache

@@ -19,16 +19,16 @@ from infoassign_backends.protocol import Array, Masses
 
 TILE = 2**16
 """Entries that NumPy works on at a time, so that they stay in the cache."""
-PIECE = 2**20
+PIECE = 2**21
 """Entries that one thread takes at a time."""
 UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""A mass from which on what underflowed in it does not matter."""
-COMPILE_FROM = 2**22
+"""A mass, by the row, from which on what underflowed in it does not matter."""
+COMPILE_FROM = 2**20
 """Entries in a call from which the second that compiling takes is worth it."""
 
 Float = NDArray[np.float64]
-Sums = tuple[Float, float]
-"""The logarithms of the columns' masses (K,), and the sum of the rows' log-normalisers."""
+Sums = tuple[Float, Float]
+"""The columns' masses (K,), and the rows' log-normalisers (b,)."""
 
 
 def threads() -> int:
@@ -60,30 +60,40 @@ def as_numpy(array: Array) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def _like(found: NDArray[Any], array: Array) -> Array:
+def _like(found: Any, array: Array) -> Array:
     return api.array_namespace(array).asarray(found)
 
 
-def pieces(rows: int, columns: int, entries: int) -> list[slice]:
-    """Cut rows into slices of so many entries."""
+def pieces(matrix: NDArray[Any], entries: int) -> list[slice]:
+    """Cut the rows of a matrix into slices of so many entries."""
+    rows, columns = matrix.shape
     step = max(1, entries // columns)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def masses(scores: Array, potential: Array, epsilon: float, offset: float) -> Masses:
+def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
     """Pass once over scores; see :class:`infoassign_backends.protocol.Backend`."""
     given, price = as_numpy(scores), as_numpy(potential) / epsilon
-    rows, columns = given.shape
-    one_piece = numpy_sums
+    some_rows, underflow = numpy_sums, UNDERFLOW
     if given.size >= COMPILE_FROM:
         from infoassign_backends import compiled
 
         if compiled.available():
-            one_piece = compiled.sums
-    cut = pieces(rows, columns, PIECE)
-    parts = in_threads(lambda piece: one_piece(given[piece], price, epsilon, offset), cut)
-    log_columns = add_logarithms(np.stack([part[0] for part in parts]))
-    return Masses(_like(log_columns, potential), _like(np.float64(sum(part[1] for part in parts)), potential), rows)
+            some_rows, underflow = compiled.sums, compiled.underflow(given.dtype)
+    cut = pieces(given, PIECE)
+    parts = in_threads(lambda piece: some_rows(given[piece], price, epsilon, offset), cut)
+    mass = np.sum([part[0] for part in parts], axis=0)
+    with np.errstate(divide="ignore"):
+        log_columns = np.log(mass)
+        lost = np.flatnonzero(mass + np.exp(as_numpy(known)) < underflow * len(given))
+    if len(lost):
+        logs = [
+            add_logarithms((given[piece][:, lost] - np.float64(offset)) / epsilon - price[lost] - part[1][:, None])
+            for piece, part in zip(cut, parts, strict=True)
+        ]
+        log_columns[lost] = add_logarithms(np.stack(logs))
+    log_normalizers = np.asarray(sum(part[1].sum() for part in parts))
+    return Masses(_like(log_columns, potential), _like(log_normalizers, potential), len(given))
 
 
 def add_logarithms(logs: Float) -> Float:
@@ -96,7 +106,7 @@ def add_logarithms(logs: Float) -> Float:
 
 
 def _exponents(x: Float, scores: NDArray[Any], price: Float, epsilon: float) -> tuple[Float, Float]:
-    """Put ``(s - v) / epsilon`` of a tile less its maximum in the row into x; return that maximum and the largest score.
+    """Put ``(s - v) / epsilon`` of a tile less its row's maximum into x; return that maximum and the largest score.
 
     Rows are shifted by their largest score before the division, which keeps large scores from cancelling after it.
     """
@@ -113,8 +123,8 @@ def _exponents(x: Float, scores: NDArray[Any], price: Float, epsilon: float) -> 
 
 def numpy_sums(scores: NDArray[Any], price: Float, epsilon: float, offset: float) -> Sums:
     """Return the sums over some rows by NumPy."""
-    log_columns, log_normalizers = [], 0.0
-    cut = pieces(*scores.shape, TILE)
+    mass, lse = np.zeros(scores.shape[1]), []
+    cut = pieces(scores, TILE)
     buffer = np.empty((cut[0].stop, scores.shape[1]))
     for tile in cut:
         x = buffer[: tile.stop - tile.start]
@@ -122,23 +132,9 @@ def numpy_sums(scores: NDArray[Any], price: Float, epsilon: float, offset: float
         np.exp(x, out=x)
         total = x.sum(axis=1, keepdims=True)
         # einsum, not a product of matrices: BLAS has threads of its own, which would fight with ours.
-        mass = np.einsum("ij,i->j", x, 1 / total[:, 0])
-        shifted_lse = highest + np.log(total)
-        log_normalizers += float(np.sum(shifted_lse + (largest - offset) / epsilon))
-        log_columns.append(logarithms(mass, len(x) * UNDERFLOW, scores[tile], largest, price, epsilon, shifted_lse))
-    return add_logarithms(np.stack(log_columns)), log_normalizers
-
-
-def logarithms(
-    mass: Float, least: float, scores: NDArray[Any], shift: Any, price: Float, epsilon: float, lse: Float
-) -> Float:
-    """Return the logarithm of columns' masses, those under `least` anew, from scores less `shift` and their lse (B, 1)."""
-    lost = np.flatnonzero(mass < least)
-    mass[lost] = 1.0
-    found: Float = np.log(mass)
-    if len(lost):
-        found[lost] = add_logarithms((scores[:, lost].astype(np.float64) - shift) / epsilon - price[lost] - lse)
-    return found
+        mass += np.einsum("ij,i->j", x, 1 / total[:, 0])
+        lse.append((highest + np.log(total) + (largest - offset) / epsilon)[:, 0])
+    return mass, np.concatenate(lse)
 
 
 def plan(scores: Array, potential: Array, epsilon: float) -> Array:
@@ -147,7 +143,7 @@ def plan(scores: Array, potential: Array, epsilon: float) -> Array:
     found = np.empty(given.shape, np.float64 if given.dtype == np.float64 else np.float32)
 
     def fill(piece: slice) -> None:
-        cut = pieces(piece.stop - piece.start, given.shape[1], TILE)
+        cut = pieces(given[piece], TILE)
         buffer = np.empty((cut[0].stop, given.shape[1]))
         for tile in cut:
             there = slice(piece.start + tile.start, piece.start + tile.stop)
@@ -157,5 +153,5 @@ def plan(scores: Array, potential: Array, epsilon: float) -> Array:
             x /= x.sum(axis=1, keepdims=True)
             found[there] = x
 
-    in_threads(fill, pieces(*given.shape, PIECE))
+    in_threads(fill, pieces(given, PIECE))
     return _like(found, scores)

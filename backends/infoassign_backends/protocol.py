@@ -101,10 +101,11 @@ class Backend(Protocol):
             If epsilon is below the smallest normal number of the dtype of the computation.
         """
 
-    def masses(self, scores: Array, potential: Array, epsilon: float, offset: float) -> Masses:
+    def masses(self, scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
         """Pass once over scores (B, K) that will not be kept: no preparation, and no other matrix of their size.
 
-        All rows are shifted by `offset`, so the log-normalisers are those of ``scores - offset``.
+        All rows are shifted by `offset`, so the log-normalisers are those of ``scores - offset``. `known` is the
+        logarithm of the masses that the columns have from other rows: what vanishes beside them need not be exact.
         """
 
     def plan(self, scores: Array, potential: Array, epsilon: float) -> Array:

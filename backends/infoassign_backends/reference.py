@@ -142,7 +142,7 @@ def prepare(scores: Array, epsilon: float) -> Sweep:
     return LogSweep(scores, epsilon)
 
 
-def masses(scores: Array, potential: Array, epsilon: float, offset: float) -> Masses:
+def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
     """Pass once over scores that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
     sweep = LogSweep(scores, epsilon)
     found = sweep(potential)

@@ -16,9 +16,9 @@ def prepare(scores: Array, epsilon: float) -> Sweep:
     return sweep
 
 
-def masses(scores: Array, potential: Array, epsilon: float, offset: float) -> Masses:
+def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
     """Pass once over torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    found: Masses = _where(scores).masses(scores.detach(), potential, epsilon, offset)
+    found: Masses = _where(scores).masses(scores.detach(), potential, epsilon, offset, known)
     return found
 
 
