@@ -58,7 +58,7 @@ def _open(path: Path) -> tuple[BinaryIO, Path | None]:
     unnamed = _open_unnamed(path.parent)
     if unnamed is not None:
         return unnamed, None
-    file = NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+    file = NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115  (closed above)
     # Temporary files are private; the file that stays gets the permissions of any other.
     umask = os.umask(0)
     os.umask(umask)

@@ -21,6 +21,7 @@ from infoassign.chunked import ChunkedSweep, Extent
 from infoassign.files import replacing
 from infoassign.validation import check_array, check_chunk, check_factors, check_scores, check_values, count, positive
 from infoassign_backends import backend_for
+from infoassign_backends.host import pieces
 from infoassign_backends.protocol import Array, Sweep
 from infoassign_backends.reference import widest
 
@@ -195,11 +196,10 @@ class StreamedScores:
             if self._chunk_rows is None:
                 self._chunk_rows = max(1, CHUNK // source.shape[1])
         elif not callable(source):
+            once = ", which could be read only once" if isinstance(source, Iterator) else ""
             raise TypeError(
                 "source must be an indexable array, or a function that returns a new iterator at every call; got"
-                f" {type(source).__name__}, which could be read only once"
-                if isinstance(source, Iterator)
-                else f" {type(source).__name__}"
+                f" {type(source).__name__}{once}"
             )
         elif chunk_rows is not None:
             raise ValueError("chunk_rows is for an indexable source; an iterator makes its own chunks")
@@ -217,9 +217,8 @@ class StreamedScores:
             )
         if self._chunk_rows is None:
             return iter(self._source())
-        step, rows = self._chunk_rows, self._source.shape[0]
-        slices = (slice(start, min(start + step, rows)) for start in range(0, rows, step))
-        return (touched(self._source[piece]) for piece in slices)
+        rows_at_a_time = pieces(self._source, self._chunk_rows * self._source.shape[1])
+        return (touched(self._source[piece, :]) for piece in rows_at_a_time)
 
     def _read(self) -> Iterator[Array]:
         """Read all once, one chunk ahead of who asks."""
@@ -433,11 +432,8 @@ class FactoredScores:
         xp = api.array_namespace(self.prototypes)
 
         def longest(matrix: Array) -> float:
-            step = max(1, PRODUCT // matrix.shape[1])
-            norms = [
-                float(xp.max(xp.linalg.vector_norm(xp.astype(matrix[i : i + step, :], widest(matrix)), axis=-1)))
-                for i in range(0, matrix.shape[0], step)
-            ]
+            parts = (xp.astype(matrix[piece, :], widest(matrix)) for piece in pieces(matrix, PRODUCT))
+            norms = [float(xp.max(xp.linalg.vector_norm(part, axis=-1))) for part in parts]
             # A NaN is not to be lost among them.
             return float(np.max(norms, initial=0.0))
 
@@ -477,10 +473,10 @@ class FactoredScores:
 
     def chunks(self) -> Iterator[Array]:
         """Yield the scores, some rows at a time, as they are multiplied out."""
-        step = max(1, PRODUCT // self.prototypes.shape[0])
+        columns = self.prototypes.shape[0]
         # The same tiles on every pass, so that every pass rounds alike.
-        for start in range(0, self.rows, step):
-            yield self._product(self.features[start : min(start + step, self.rows), :])
+        for piece in pieces(self.features, PRODUCT // columns * self.features.shape[1]):
+            yield self._product(self.features[piece, :])
 
     @cached_property
     def _scaled_prototypes(self) -> Array:

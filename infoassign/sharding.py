@@ -6,6 +6,7 @@ so that the others stop with an error instead of waiting for it.
 """
 
 from collections.abc import Callable, Iterator
+from math import log
 from typing import Any, TypeAlias
 from zlib import crc32
 
@@ -18,8 +19,6 @@ AllSum: TypeAlias = Callable[[Array], Array]
 
 POWER = 32
 """Of the norm that bounds a maximum over n ranks, by a factor of up to n ** (1 / POWER)."""
-FAINT = 1e-290
-"""Sums of exponentials below this have lost digits."""
 
 
 def identity(values: Array) -> Array:
@@ -104,6 +103,9 @@ class ShardedSweep:
         self.span: Array = bound(all_sum, sweep.span[..., None] + zero)[..., 0]
         # The sums over ranks come on top, but there are fewer ranks than rows.
         self.sum_error: float = 2 * float(xp.max(bound(all_sum, zero + sweep.sum_error)))
+        limits = xp.finfo(sweep.vector_dtype)
+        self._faint = float(limits.smallest_normal) / float(limits.eps)
+        self._large = float(limits.max) * float(limits.eps)
         self._lift = (sweep.offset - self.offset) * (sweep.rows / epsilon)
         self._about: Array = 0 * counted
         """The last logarithms of the columns' masses: what exponentials are relative to, lest they underflow."""
@@ -130,7 +132,7 @@ class ShardedSweep:
         def compute() -> Array:
             masses = self._sweep(potential)
             local.append(masses.log_columns)
-            shown = xp.exp(masses.log_columns - self._about)
+            shown = xp.exp(xp.clip(masses.log_columns - self._about, None, log(self._large) + 1))
             return xp.concat([shown, (masses.log_normalizers + self._lift)[..., None]], axis=-1)
 
         total = self._sum(compute, xp.concat([potential, potential[..., :1]], axis=-1))
@@ -139,7 +141,7 @@ class ShardedSweep:
     def _logarithm(self, total: Array, local: Array) -> Array:
         """Return the logarithm of sums of exponentials, from anew where they have left the range."""
         xp = api.array_namespace(total)
-        lost = self.usable & ((total < FAINT) | (total == xp.inf))
+        lost = self.usable & ((total < self._faint) | (total > self._large))
         if bool(xp.any(lost)):
             found = self._log_sum(local)
         else:

@@ -4,8 +4,10 @@ Every decision is taken by arrays, problem by problem in a batch, so nothing is 
 sweep, whether all are done; with ``tol = 0`` not even that.
 """
 
+import logging
 from collections.abc import Callable
 from math import inf
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import array_api_compat as api
@@ -14,6 +16,8 @@ from infoassign.objective import Family, Point, certify_penalised, dual_noise, e
 from infoassign.result import Solution, Status
 from infoassign.steps import Step, choose
 from infoassign_backends.protocol import Array, Sweep
+
+LOG = logging.getLogger("infoassign")
 
 PATIENCE = 100
 """Sweeps without progress after which rounding is taken to have won."""
@@ -67,13 +71,14 @@ def solve(
 
     With ``tol = 0`` exactly `max_sweeps` sweeps are made, that is ``max_sweeps - 1`` steps, and nothing is read
     back from the device. Otherwise a problem that is done is left as it is, and one that cannot be ends at the best
-    point it has seen. `feasible` says which problems of the batch have a solution; it is asked late.
+    point it has seen; every sweep is logged. `feasible` says which problems of the batch have a solution; it is asked
+    late.
     """
     xp = api.array_namespace(start)
     fixed = tol == 0
     if family.strength == 0:  # without a coupling between the rows the first sweep is the answer
         max_sweeps, start = 1, xp.zeros_like(start)
-    potential, memory, best = start, None, None
+    potential, memory, best, began = start, None, None, perf_counter()
     status = sweeps = stale = xp.zeros(start.shape[:-1], dtype=xp.int32, device=api.device(start))
     for number in range(1, max_sweeps + 1):
         potential = representable(sweep, potential, family.epsilon)
@@ -86,6 +91,9 @@ def solve(
             best = point
         else:
             progress = assess(family, point)
+            if LOG.isEnabledFor(logging.INFO):
+                name, error = "marginal error" if family.exact else "error bound", float(xp.max(progress.error))
+                LOG.info("sweep %d: %s %.3g, tol %.3g, %.1f s", number, name, error, tol, perf_counter() - began)
             done = progress.error <= tol
             better = progress.measure < lowest
             best = choose(running & (better | done), point, best)

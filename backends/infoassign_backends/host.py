@@ -64,8 +64,8 @@ def _like(found: Any, array: Array) -> Array:
     return api.array_namespace(array).asarray(found)
 
 
-def pieces(matrix: NDArray[Any], entries: int) -> list[slice]:
-    """Cut the rows of a matrix into slices of so many entries."""
+def pieces(matrix: Any, entries: int) -> list[slice]:
+    """Cut the rows of a matrix, of which its shape is enough, into slices of so many entries."""
     rows, columns = matrix.shape
     step = max(1, entries // columns)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

@@ -1,7 +1,7 @@
 """SeLa at the size of ImageNet: scores in a file and in two factors, against the floor of one pass over them.
 
-    uv run python tests/benchmarks/scale.py                 a sixteenth of the rows (5 GB of disk while it runs)
-    uv run python tests/benchmarks/scale.py --whole         1,281,167 x 3000 (20 GB of disk, and of memory for its cache)
+    uv run python tests/benchmarks/scale.py           a sixteenth of the rows (1 GB of disk while it runs)
+    uv run python tests/benchmarks/scale.py --whole   1,281,167 x 3000 (17 GB of disk, as much memory to cache it)
 
 The problem is that of problems.py: samples around 1000 centres of unequal popularity, 3000 prototypes, cosines scaled
 by 10, lambda 25, equal shares to a marginal error of 1e-3. The floor is measured in the same run, with as many threads:

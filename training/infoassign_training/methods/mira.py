@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import infoassign as ia
 from infoassign_training import config
+from infoassign_training.engine import ranks
 from infoassign_training.models.heads import Prototypes, projector
 
 
@@ -59,9 +60,15 @@ class Mira(nn.Module):
         return Step(loss, (ours, theirs))
 
     def assign(self, logits: Tensor, beta: float) -> ia.Assignment:
-        """Label a batch of teacher logits (B, K), each view on its own (sec. 3.3)."""
+        """Label a batch of teacher logits (B, K), each view on its own (sec. 3.3), with those of all ranks."""
         settings = self.settings
-        return ia.mira(logits, beta=beta, temperature=settings.teacher_temperature, tol=settings.tolerance)
+        return ia.mira(
+            logits,
+            beta=beta,
+            temperature=settings.teacher_temperature,
+            tol=settings.tolerance,
+            all_sum=ranks.all_sum(),
+        )
 
     @torch.no_grad()
     def label(self, images: Tensor) -> ia.Assignment:
