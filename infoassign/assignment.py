@@ -5,10 +5,10 @@ from math import inf, log
 import array_api_compat as api
 import numpy as np
 
+from infoassign.auction import feasible
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
 from infoassign.result import Assignment, on_host
-from infoassign.rounding import feasible
 from infoassign.solver import solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (

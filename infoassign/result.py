@@ -9,9 +9,10 @@ import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
+from infoassign.auction import BalancedLabels, balanced_labels
 from infoassign.information import entropy, mutual_information
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
-from infoassign.rounding import BalancedLabels, balanced_labels, certify_exact, exact_marginal, newton_correction
+from infoassign.rounding import certify_exact, exact_marginal, newton_correction
 from infoassign.validation import check_companion, check_scores
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
