@@ -172,3 +172,158 @@ class TestFeasibility:
             allowed[np.arange(8), random.integers(4, size=8)] = True
             answers.add(auction.feasible(allowed, np.full(4, 0.25)))
         assert answers == {True, False}
+
+
+class Stream(auction.DenseMarket):
+    """Scores that are only passed over: passes are counted, there is no mask, and lists come in no order."""
+
+    def __init__(self, scores: Any) -> None:
+        super().__init__(scores)
+        self.allowed = None
+        self.passes = 0
+        self.longest = 0
+
+    def best(self, rows: Any, price: Any, number: int) -> auction.Candidates:
+        self.passes += 1
+        found = super().best(rows, price, number)
+        self.longest = max(self.longest, found.columns.shape[1])
+        order = np.random.default_rng(self.passes).permutation(found.columns.shape[1])
+        return found._replace(columns=found.columns[:, order], scores=found.scores[:, order])
+
+
+def problem(kind: str, rows: int, columns: int, seed: int) -> Any:
+    random = np.random.default_rng(seed)
+    normal = random.normal(size=(rows, columns))
+    if kind == "tied":
+        return random.integers(3, size=(rows, columns)).astype(float)
+    if kind == "flat":
+        return np.full((rows, columns), 0.3)
+    if kind == "alike":
+        return np.tile(normal[:3], (rows // 3 + 1, 1))[:rows]
+    if kind == "clustered":
+        return 3 * random.normal(size=(4, columns))[random.integers(4, size=rows)] + 0.1 * normal
+    return normal
+
+
+def best_sum(scores: Any, sizes: Any) -> float:
+    slots = np.repeat(np.arange(len(sizes)), sizes)
+    rows, chosen = linear_sum_assignment(scores[:, slots], maximize=True)
+    return float(scores[rows, slots[chosen]].sum())
+
+
+class TestLazyAuction:
+    @pytest.mark.parametrize("kind", ["random", "tied", "flat", "alike", "clustered"])
+    @pytest.mark.parametrize("candidates", [1, 2, 3, 4])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_is_optimal_within_the_certified_loss(
+        self, kind: str, candidates: int, seed: int, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(auction, "EXACT_UP_TO", 0)
+        monkeypatch.setattr(auction, "CANDIDATES", candidates)
+        monkeypatch.setattr(auction, "LISTED", 0)  # lists stay that short
+        random = np.random.default_rng(seed)
+        scores = problem(kind, 90, 12, seed)
+        sizes = random.multinomial(90, random.dirichlet(np.ones(12)))  # some of them 0
+        market = Stream(scores)
+        tolerance = [1e-2, 1e-4][seed % 2]
+        price = random.normal(size=12) * (seed > 1)
+        labels, loss = auction.balanced_labels(market, sizes.astype(float), price, tolerance)
+        np.testing.assert_array_equal(np.bincount(labels, minlength=12), sizes)
+        missed = (best_sum(scores, sizes) - scores[np.arange(90), labels].sum()) / 90
+        assert -1e-12 <= missed <= loss + 1e-12
+        assert loss <= tolerance + 1e-12
+        assert market.longest <= max(candidates, np.count_nonzero(sizes == 0))
+
+    @pytest.mark.parametrize("candidates", [2, 16])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_bounds_the_loss_over_all_sizes(self, candidates: int, seed: int, monkeypatch: Any) -> None:
+        share = 90 * np.random.default_rng(seed).dirichlet(np.ones(12))
+        scores = problem("clustered" if seed % 2 else "random", 90, 12, seed)
+        exact, none = auction.balanced_labels(Stream(scores), share, np.zeros(12), 1e-3)
+        assert none == 0
+        monkeypatch.setattr(auction, "EXACT_UP_TO", 0)
+        monkeypatch.setattr(auction, "CANDIDATES", candidates)
+        labels, loss = auction.balanced_labels(Stream(scores), share, np.zeros(12), 1e-3)
+        sizes = np.bincount(labels, minlength=12)
+        assert (sizes >= np.floor(share)).all()
+        assert (sizes <= np.ceil(share)).all()
+        rows = np.arange(90)
+        assert -1e-12 <= scores[rows, exact].mean() - scores[rows, labels].mean() <= loss + 1e-12
+
+    @pytest.mark.parametrize("candidates", [1, 2, 4, 16])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_heeds_forbidden_pairs_without_a_mask(self, candidates: int, seed: int, monkeypatch: Any) -> None:
+        monkeypatch.setattr(auction, "EXACT_UP_TO", 0)
+        monkeypatch.setattr(auction, "CANDIDATES", candidates)
+        monkeypatch.setattr(auction, "LISTED", 0)
+        scores = with_forbidden_pairs(60, 6, seed)
+        labels, loss = auction.balanced_labels(Stream(scores), np.full(6, 10.0), np.zeros(6), 1e-3)
+        assert set(np.bincount(labels)) == {10}
+        missed = (best_sum(scores, np.full(6, 10)) - scores[np.arange(60), labels].sum()) / 60
+        assert -1e-12 <= missed <= loss + 1e-12
+        assert loss <= 1e-3 + 1e-12
+
+    @pytest.mark.parametrize("candidates", [1, 2, 16])
+    def test_says_without_a_mask_when_there_are_none(self, candidates: int, monkeypatch: Any) -> None:
+        monkeypatch.setattr(auction, "EXACT_UP_TO", 0)
+        monkeypatch.setattr(auction, "CANDIDATES", candidates)
+        scores = scores_of(12, 3)
+        scores[:8, 1:] = -np.inf
+        with pytest.raises(ValueError, match="no labels without a forbidden pair"):
+            auction.balanced_labels(Stream(scores), np.full(3, 4.0), np.zeros(3), 1e-3)
+
+    @pytest.mark.parametrize("forbidden", [False, True])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_never_takes_another_column_for_worth_less_than_it_is(
+        self, forbidden: bool, seed: int, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(auction, "CANDIDATES", 3)
+        random = np.random.default_rng(seed)
+        scores = with_forbidden_pairs(40, 10, seed) if forbidden else scores_of(40, 10, seed=seed)
+        lists = auction._Lists(Stream(scores), np.zeros(10))
+        price = np.zeros(10)
+        for step in range(40):
+            price = np.where(np.isinf(price), 0, price) + random.normal(size=10) * random.integers(3, size=10)
+            price[random.integers(10)] = random.choice([np.inf, 0.0])
+            lists.move(price)
+            if step % 5 == 4:
+                lists.renew(random.choice(40, size=10, replace=False).tolist(), price, 0.1)
+            others = scores - price
+            np.put_along_axis(others, lists.columns, -np.inf, axis=1)
+            assert (others.max(axis=1) <= lists.rest + 1e-12).all()
+            np.testing.assert_array_equal(lists.scores, np.take_along_axis(scores, lists.columns, axis=1))
+            np.testing.assert_array_equal(lists.content(price), (scores - price).max(axis=1))
+
+    @pytest.mark.parametrize("kind", ["random", "tied", "flat", "alike", "clustered"])
+    def test_needs_few_passes(self, kind: str) -> None:
+        scores = problem(kind, 6000, 120, 0)
+        market = Stream(scores)
+        labels, loss = auction.balanced_labels(market, np.full(120, 50.0), np.zeros(120), 1e-3)
+        assert set(np.bincount(labels)) == {50}
+        assert loss <= 1e-3
+        assert market.passes <= 12
+
+    def test_needs_one_pass_if_every_column_is_on_the_list(self) -> None:
+        market = Stream(scores_of(5000, 16))
+        auction.balanced_labels(market, np.full(16, 312.5), np.zeros(16), 1e-3)
+        assert market.passes == 1
+
+
+class TestDenseMarket:
+    @pytest.mark.parametrize("number", [1, 3, 7, 20])
+    @pytest.mark.parametrize("tile", [1, 30, 2**18])
+    def test_lists_the_best_columns(self, number: int, tile: int, monkeypatch: Any) -> None:
+        monkeypatch.setattr(auction, "TILE", tile)
+        scores, price = with_forbidden_pairs(30, 7), np.array([0.3, -1, 0, np.inf, 2, 0.1, 0])
+        rows = np.random.default_rng(0).permutation(30)[:13]
+        found = auction.DenseMarket(scores).best(rows, price, number)
+        worth = (scores - price)[rows]
+        m = min(number, 7)
+        assert found.columns.shape == (13, m)
+        np.testing.assert_array_equal(found.scores, np.take_along_axis(scores[rows], found.columns, axis=1))
+        ranked = -np.sort(-worth, axis=1)
+        listed = found.scores - price[found.columns]
+        np.testing.assert_array_equal(-np.sort(-listed, axis=1), ranked[:, :m])
+        np.testing.assert_array_equal(found.rest, ranked[:, m] if m < 7 else np.full(13, -np.inf))
+        for row in found.columns:
+            assert len(set(row)) == m
