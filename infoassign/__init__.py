@@ -27,11 +27,17 @@ from infoassign.auction import BalancedLabels
 from infoassign.evaluate import dual_objective, duality_gap, kkt_residual, primal_objective
 from infoassign.information import entropy, mutual_information
 from infoassign.result import Assignment, Status, Verification
+from infoassign.scores import FactoredScores, ScoresChangedError, StreamedScores
+from infoassign.sharding import ShardMismatchError
 
 __all__ = [
     "Assignment",
     "BalancedLabels",
+    "FactoredScores",
+    "ScoresChangedError",
+    "ShardMismatchError",
     "Status",
+    "StreamedScores",
     "Verification",
     "assign",
     "dual_objective",

@@ -1,19 +1,23 @@
 """From scores to an assignment: validate, choose, solve."""
 
 from math import inf, log
+from typing import Any
+from zlib import crc32
 
 import array_api_compat as api
 import numpy as np
 
+from infoassign.arrays import on_host
 from infoassign.auction import feasible
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
-from infoassign.result import Assignment, on_host
+from infoassign.result import Assignment
+from infoassign.scores import DenseScores, NoRows, Scores, as_scores
+from infoassign.sharding import AllSum, ShardedSweep, agree, bound, identity
 from infoassign.solver import solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
     check_potential,
-    check_scores,
     count,
     first,
     in_problem,
@@ -26,9 +30,14 @@ from infoassign_backends.protocol import Array, Sweep
 ACCELERATIONS: dict[str | None, Step] = {None: plain, "auto": quasi_newton, "quasi-newton": quasi_newton}
 """The steps that can be asked for by name; "auto" is what needed the fewest sweeps (see tests/benchmarks)."""
 
+ROWS_FOR_A_LABEL = 4
+"""How many rows of a sample there must be for each label, for a start from it."""
+SAMPLE_TOL, SAMPLE_SWEEPS = 1e-2, 300
+"""How exactly the sample's problem is solved; more would be lost in the sample's own error."""
+
 
 def assign(
-    scores: Array,
+    scores: Array | Scores,
     *,
     epsilon: float,
     strength: float = inf,
@@ -37,6 +46,7 @@ def assign(
     max_sweeps: int = 1000,
     acceleration: str | None = "auto",
     start: Array | Assignment | str | None = None,
+    all_sum: AllSum | None = None,
     check_finite: bool = True,
 ) -> Assignment:
     r"""Soft labels for a batch of scores, by entropic transport with a penalised or an exact marginal.
@@ -56,7 +66,7 @@ def assign(
         Shape (..., B, K), real floating (half precision is computed in float32), of any array library: the larger
         ``s_ij``, the better label j is for row i. Leading axes are a batch of problems. A row may be shifted by a
         constant. ``-inf`` forbids a label to a row. For torch tensors the assignment is a constant: no gradient flows
-        through it.
+        through it. Or :class:`StreamedScores`, :class:`FactoredScores`, for those bigger than memory.
     epsilon
         Weight of the rows' entropy, in units of the scores, > 0: the smaller, the harder the labels.
     strength
@@ -75,8 +85,13 @@ def assign(
         "auto", which is "quasi-newton" (L-BFGS on the dual, safeguarded by plain steps), or None for plain steps: the
         iterations of the papers.
     start
-        Where to start: None for ``v = 0``; a potential, shape (K,) or (..., K), in units of the scores; an earlier
-        `Assignment`; or "columns", SwAV's first half step, which balances the columns of ``exp(scores / epsilon)``.
+        Where to start: a potential, shape (K,) or (..., K), in units of the scores; an earlier `Assignment`; "columns",
+        SwAV's first half step, which balances the columns of ``exp(scores / epsilon)``; or None for ``v = 0``. For
+        streamed and factored scores with many rows, and a `tol`, None is the solution for a sample of the rows.
+    all_sum
+        For rows spread over ranks: a function that takes an array and returns its sum over all ranks, the same on
+        each. `scores` are then the rows of this rank (none is allowed: shape (0, K)), and so are the plan and the
+        labels of the answer; everything else in it is about all rows. All ranks call this with the same arguments.
     check_finite
         Look for NaN, ``+inf``, rows without a label and a wrong prior before solving. Without it, such scores give a
         NaN plan.
@@ -113,11 +128,11 @@ def assign(
     array([0.18, 0.16, 0.14])
     """
     epsilon, strength = positive("epsilon", epsilon), not_negative("strength", strength)
-    return _assign(scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+    return _assign(scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite)
 
 
 def mira(
-    scores: Array,
+    scores: Array | Scores,
     *,
     beta: float = 2 / 3,
     temperature: float = 1.0,
@@ -126,6 +141,7 @@ def mira(
     max_sweeps: int = 1000,
     acceleration: str | None = "auto",
     start: Array | Assignment | str | None = None,
+    all_sum: AllSum | None = None,
     check_finite: bool = True,
 ) -> Assignment:
     r"""Labels that carry as much information about their rows as a model's probabilities allow.
@@ -149,7 +165,7 @@ def mira(
         What divides the scores, > 0.
     prior
         With a prior r, ``beta KL(wbar || r)`` stands in the place of ``beta KL(wbar || uniform)``; see :func:`assign`.
-    tol, max_sweeps, acceleration, check_finite
+    tol, max_sweeps, acceleration, all_sum, check_finite
         See :func:`assign`.
     start
         See :func:`assign`; a potential is in units of scores / temperature.
@@ -189,12 +205,12 @@ def mira(
     # In units of the raw scores everything is scaled by the temperature, so the scores need not be divided.
     unit = positive("temperature", temperature)
     return _assign(
-        scores, (1 - beta) * unit, beta * unit, unit, prior, tol, max_sweeps, acceleration, start, check_finite
+        scores, (1 - beta) * unit, beta * unit, unit, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite
     )
 
 
 def sinkhorn(
-    scores: Array,
+    scores: Array | Scores,
     *,
     epsilon: float = 0.05,
     prior: Array | None = None,
@@ -202,6 +218,7 @@ def sinkhorn(
     max_sweeps: int = 1000,
     acceleration: str | None = "auto",
     start: Array | Assignment | str | None = None,
+    all_sum: AllSum | None = None,
     check_finite: bool = True,
 ) -> Assignment:
     r"""Labels under equipartition: every label gets an equal share of the rows, or the share that a prior gives it.
@@ -215,7 +232,7 @@ def sinkhorn(
         Similarities, logits or log-probabilities, shape (..., B, K); see :func:`assign`.
     epsilon
         Weight of the entropy, in units of the scores, > 0; SwAV's 0.05 is for cosine similarities.
-    prior, tol, max_sweeps, acceleration, start, check_finite
+    prior, tol, max_sweeps, acceleration, start, all_sum, check_finite
         See :func:`assign`; `tol` bounds the L1 distance of the marginal from the prior.
 
     Returns
@@ -242,11 +259,11 @@ def sinkhorn(
     3
     """
     epsilon = positive("epsilon", epsilon)
-    return _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+    return _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite)
 
 
 def _assign(
-    scores: Array,
+    scores: Array | Scores,
     epsilon: float,
     strength: float,
     unit: float,
@@ -255,6 +272,7 @@ def _assign(
     max_sweeps: int,
     acceleration: str | None,
     start: Array | Assignment | str | None,
+    all_sum: AllSum | None,
     check_finite: bool,
 ) -> Assignment:
     """Validate what the three have in common, and solve; epsilon and strength are in units of the raw scores."""
@@ -263,50 +281,91 @@ def _assign(
     if not isinstance(acceleration, str | None) or acceleration not in ACCELERATIONS:
         names = ", ".join(repr(name) for name in ACCELERATIONS)
         raise ValueError(f"acceleration must be one of {names}; got {acceleration!r}")
-    xp = check_scores(scores, check_finite=check_finite)
-    if strength == inf and check_finite:
-        without_row = xp.all(scores == -xp.inf, axis=-2)
-        if bool(xp.any(without_row)):
-            index = first(xp, without_row)
-            raise ValueError(
-                f"column {index[-1]} of scores{in_problem(index[:-1])} is all -inf, so no plan can give it its share;"
-                " leave it out, or give a finite strength"
-            )
-    family, sweep = prepare(scores, epsilon, strength, prior, check_finite=check_finite)
+    source = as_scores(scores)
+    if all_sum is None:
+        source.check(check_finite=check_finite)
+        if source.rows == 0:
+            raise ValueError(f"scores must not be empty; got shape {(0, *source.like.shape[-1:])}")
+    else:
+        settings = (epsilon, strength, unit, tol, max_sweeps, acceleration)
+        agree(all_sum, source.like, lambda: _said(source, settings, prior, start, check_finite=check_finite))
+    family, sweep = prepare(source, epsilon, strength, prior, check_finite=check_finite)
+    if all_sum is not None:
+        sweep = ShardedSweep(sweep, source.usable(), epsilon, all_sum)
+    if family.exact and check_finite:
+        _refuse_unusable(sweep.usable if isinstance(sweep, ShardedSweep) else source.usable())
+    potential = _start(start, source, sweep, family, unit, all_sum, tol, check_finite=check_finite)
+    dense_alone = isinstance(source, DenseScores) and all_sum is None
     solution = solve(
         sweep,
         family,
-        _start(start, scores, sweep, family, unit, check_finite=check_finite),
+        potential,
         ACCELERATIONS[acceleration],
         tol=tol,
         max_sweeps=max_sweeps,
-        feasible=(lambda: _feasible(scores, family)) if family.exact else None,
+        feasible=(lambda: _feasible(source.like, family)) if family.exact and dense_alone else None,
     )
-    return Assignment(_scores=scores, _sweep=sweep, _family=family, _solution=solution, _unit=unit)
+    return Assignment(
+        _scores=source, _sweep=sweep, _family=family, _solution=solution, _unit=unit, _all_sum=all_sum or identity
+    )
+
+
+def _said(source: Scores, settings: tuple[Any, ...], prior: Any, start: Any, *, check_finite: bool) -> dict[str, Any]:
+    """Check the scores of one rank and return what has to be the same on all."""
+    source.check(check_finite=check_finite)
+    like = source.like
+    start = start.potential if isinstance(start, Assignment) else start
+    prior, start = (crc32(on_host(x).tobytes()) if api.is_array_api_obj(x) else x for x in (prior, start))
+    names = ("epsilon", "strength", "temperature", "tol", "max_sweeps", "acceleration")
+    return {
+        "the number of labels": int(like.shape[-1]),
+        "the batch": tuple(like.shape[:-2]),
+        "the dtype": str(like.dtype),
+        "the kind of scores": "array" if isinstance(source, DenseScores | NoRows) else type(source).__name__,
+        "prior": prior,
+        "start": start,
+        **dict(zip(names, settings, strict=True)),
+    }
+
+
+def _refuse_unusable(usable: Array) -> None:
+    """Say so if an exact marginal asks for a share of a label that no row may use."""
+    xp = api.array_namespace(usable)
+    if not bool(xp.all(usable)):
+        index = first(xp, ~usable)
+        raise ValueError(
+            f"column {index[-1]} of scores{in_problem(index[:-1])} is all -inf, so no plan can give it its share;"
+            " leave it out, or give a finite strength"
+        )
 
 
 def _start(
     start: Array | Assignment | str | None,
-    scores: Array,
+    source: Scores,
     sweep: Sweep,
     family: Family,
     unit: float,
+    all_sum: AllSum | None,
+    tol: float,
     *,
     check_finite: bool,
 ) -> Array:
     """Return the potential to start from, shape (..., K), in units of the raw scores."""
-    xp, device = api.array_namespace(scores), api.device(scores)
-    shape = (*scores.shape[:-2], scores.shape[-1])
+    like = source.like
+    xp, device = api.array_namespace(like), api.device(like)
+    shape = (*like.shape[:-2], like.shape[-1])
     zero = xp.zeros(shape, dtype=sweep.vector_dtype, device=device)
-    if start is None or family.strength == 0:  # where the potential is 0
+    if family.strength == 0:  # where the potential is 0
         return zero
+    if start is None:
+        return zero if tol == 0 else _from_sample(source, zero, family, all_sum, tol)
     if isinstance(start, str):
         if start != "columns":
             raise ValueError(f'start must be None, "columns", a potential or an Assignment; got {start!r}')
         # The columns of exp(s / epsilon) as if they were those of a plan.
-        return plain_step_from(family, zero, sweep.log_column_sums() - log(scores.shape[-2]))
+        return plain_step_from(family, zero, sweep.log_column_sums() - log(sweep.rows))
     potential: Array = start.potential if isinstance(start, Assignment) else start
-    potential = unit * check_potential("start", potential, scores, sweep.vector_dtype)
+    potential = unit * check_potential("start", potential, like, sweep.vector_dtype)
     if check_finite and bool(xp.any(xp.isnan(potential) | (potential == -xp.inf))):
         raise ValueError("start must not hold NaN or -inf")
     # +inf is the price of a label that could not be used; here it may be usable, at the highest price there is.
@@ -314,15 +373,31 @@ def _start(
     highest = xp.max(xp.where(priced, potential, -xp.inf), axis=-1, keepdims=True)
     potential = xp.where(priced, potential, xp.where(highest > -xp.inf, highest, 0.0))
     # No solution's potential is spread much further than the scores; a wild one would drown them in its rounding.
-    bound = float(xp.finfo(potential.dtype).max) / 4
-    potential = xp.clip(potential, -bound, bound)
+    limit = float(xp.finfo(potential.dtype).max) / 4
+    potential = xp.clip(potential, -limit, limit)
     potential = potential - xp.min(potential, axis=-1, keepdims=True)
-    finite = xp.isfinite(scores)
-    spread = xp.max(xp.where(finite, scores, -xp.inf), axis=(-2, -1)) - xp.min(
-        xp.where(finite, scores, xp.inf), axis=(-2, -1)
-    )
-    limit = 10 * xp.astype(spread, potential.dtype) + 100 * family.epsilon
-    return gauged(family, xp.minimum(potential, limit[..., None]), potential < xp.inf)
+    spread = xp.astype(xp.asarray(source.spread, device=device), potential.dtype)[..., None] + 0 * potential[..., :1]
+    spread = spread if all_sum is None else bound(all_sum, spread)
+    return gauged(family, xp.minimum(potential, 10 * spread + 100 * family.epsilon), potential < xp.inf)
+
+
+def _from_sample(source: Scores, zero: Array, family: Family, all_sum: AllSum | None, tol: float) -> Array:
+    """Return the solution for a sample of the rows where there are enough of them, otherwise v = 0.
+
+    A start like this saves the sweeps over all rows that it takes to come so near; see docs/scale.md.
+    """
+    rows = source.sample()
+    if rows is None:
+        return zero
+    some: Scores = DenseScores(rows) if rows.shape[0] else NoRows(rows)
+    sweep = some.prepare(family.epsilon)
+    if all_sum is not None:
+        sweep = ShardedSweep(sweep, some.usable(), family.epsilon, all_sum)
+    if sweep.rows < ROWS_FOR_A_LABEL * zero.shape[-1]:
+        return zero
+    near = max(tol, SAMPLE_TOL)
+    found = solve(sweep, family, zero, quasi_newton, tol=near, max_sweeps=SAMPLE_SWEEPS)
+    return found.point.potential
 
 
 def _feasible(scores: Array, family: Family) -> Array:

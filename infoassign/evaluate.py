@@ -5,11 +5,12 @@ from typing import Any
 
 import array_api_compat as api
 
+from infoassign.arrays import scalar_or_array
 from infoassign.objective import Family, Point, certify_penalised, examine, log_ratio, marginal_error
 from infoassign.problem import prepare
-from infoassign.result import scalar_or_array
 from infoassign.rounding import certify_exact
-from infoassign.validation import check_companion, check_potential, check_scores, not_negative, positive
+from infoassign.scores import Scores, as_scores
+from infoassign.validation import check_companion, check_potential, not_negative, positive
 from infoassign_backends.protocol import Array, Sweep
 
 
@@ -51,7 +52,7 @@ def primal_objective(
     >>> at_solution < primal_objective(np.array([[0.9, 0.1], [0.5, 0.5]]), scores, epsilon=0.5, strength=1.0)
     True
     """
-    family, sweep = _problem(scores, epsilon, strength, prior)
+    _, family, sweep = _problem(scores, epsilon, strength, prior)
     check_companion("plan", plan, scores)
     if plan.shape != scores.shape:
         raise ValueError(f"plan must have the shape of scores, {tuple(scores.shape)}; got {tuple(plan.shape)}")
@@ -66,7 +67,7 @@ def primal_objective(
 
 
 def dual_objective(
-    potential: Array, scores: Array, *, epsilon: float, strength: float = inf, prior: Array | None = None
+    potential: Array, scores: Any, *, epsilon: float, strength: float = inf, prior: Array | None = None
 ) -> Any:
     """Value of the dual problem at any potential: never above the primal objective of a plan (theory, A3).
 
@@ -97,8 +98,8 @@ def dual_objective(
     >>> round(dual_objective(np.array([0.3, 0.0]), scores, epsilon=1.0, strength=0.0), 4)
     -1.7855
     """
-    family, sweep = _problem(scores, epsilon, strength, prior)
-    point = _point(potential, scores, family, sweep)
+    source, family, sweep = _problem(scores, epsilon, strength, prior)
+    point = _point(potential, source, family, sweep)
     value = family.epsilon * point.dual - sweep.offset
     if family.strength == 0:
         xp = api.array_namespace(point.potential)
@@ -107,7 +108,7 @@ def dual_objective(
 
 
 def duality_gap(
-    potential: Array, scores: Array, *, epsilon: float, strength: float = inf, prior: Array | None = None
+    potential: Array, scores: Any, *, epsilon: float, strength: float = inf, prior: Array | None = None
 ) -> Any:
     """Primal objective of the plan ``W(v)`` minus the dual objective of its potential (theory, A4).
 
@@ -141,10 +142,10 @@ def duality_gap(
     >>> 0 < gap < 0.5
     True
     """
-    family, sweep = _problem(scores, epsilon, strength, prior)
-    point = _point(potential, scores, family, sweep)
+    source, family, sweep = _problem(scores, epsilon, strength, prior)
+    point = _point(potential, source, family, sweep)
     if family.exact:
-        return scalar_or_array(certify_exact(sweep, family, point, scores.shape[-2]).gap)
+        return scalar_or_array(certify_exact(sweep, family, point).gap)
     if family.strength == 0:
         xp = api.array_namespace(point.potential)
         highest = xp.max(xp.where(point.usable, point.potential, -xp.inf), axis=-1)
@@ -154,7 +155,7 @@ def duality_gap(
 
 
 def kkt_residual(
-    potential: Array, scores: Array, *, epsilon: float, strength: float = inf, prior: Array | None = None
+    potential: Array, scores: Any, *, epsilon: float, strength: float = inf, prior: Array | None = None
 ) -> Any:
     """How far a potential is from the optimality conditions (theory, A2); 0 exactly at a solution.
 
@@ -188,8 +189,8 @@ def kkt_residual(
     >>> kkt_residual(solved.potential, scores, epsilon=0.5, strength=0.5) < 1e-10
     True
     """
-    family, sweep = _problem(scores, epsilon, strength, prior)
-    point = _point(potential, scores, family, sweep)
+    source, family, sweep = _problem(scores, epsilon, strength, prior)
+    point = _point(potential, source, family, sweep)
     if family.exact:
         return scalar_or_array(marginal_error(family, point))
     xp = api.array_namespace(point.potential)
@@ -199,18 +200,19 @@ def kkt_residual(
     return scalar_or_array(highest - xp.min(xp.where(point.usable, off, xp.inf), axis=-1))
 
 
-def _problem(scores: Array, epsilon: float, strength: float, prior: Any) -> tuple[Family, Sweep]:
+def _problem(scores: Any, epsilon: float, strength: float, prior: Any) -> tuple[Scores, Family, Sweep]:
     """Validate what all have in common."""
     epsilon, strength = positive("epsilon", epsilon), not_negative("strength", strength)
-    check_scores(scores, check_finite=True)
-    return prepare(scores, epsilon, strength, prior, check_finite=True)
+    source = as_scores(scores)
+    source.check(check_finite=True)
+    return source, *prepare(source, epsilon, strength, prior, check_finite=True)
 
 
-def _point(potential: Array, scores: Array, family: Family, sweep: Sweep) -> Point:
+def _point(potential: Array, scores: Scores, family: Family, sweep: Sweep) -> Point:
     """Validate a potential and sweep there."""
-    xp = api.array_namespace(scores)
-    potential = check_potential("potential", potential, scores, sweep.vector_dtype)
-    forbidden = xp.all(scores == -xp.inf, axis=-2)
+    xp = api.array_namespace(scores.like)
+    potential = check_potential("potential", potential, scores.like, sweep.vector_dtype)
+    forbidden = ~scores.usable()
     if bool(xp.any(~xp.isfinite(potential) & ~forbidden)):
         raise ValueError("potential must be finite for every label that some row may use")
     potential = xp.where(forbidden, 0.0, potential)

@@ -1,18 +1,23 @@
 """What a solve returns: an assignment that knows how right it is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from os import PathLike
 from typing import Any, NamedTuple
 
 import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
+from infoassign.arrays import host_dtype, on_host, scalar_or_array
 from infoassign.auction import BalancedLabels, DenseMarket, balanced_labels
-from infoassign.information import entropy, mutual_information
+from infoassign.information import entropy
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
 from infoassign.rounding import certify_exact, exact_marginal, newton_correction
+from infoassign.scores import DenseScores, NoRows, Scores, write_npy
+from infoassign.sharding import AllSum, ShardedSweep
 from infoassign.validation import check_companion, check_scores
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
@@ -75,27 +80,6 @@ class Verification(NamedTuple):
     """Of the plan, measured."""
 
 
-def scalar_or_array(value: Array, kind: type[float] | type[int] | type[bool] = float) -> Any:
-    """Return a Python number for a single problem, the array for a batch."""
-    if value.ndim:
-        return value
-    return kind(value.detach() if api.is_torch_array(value) else value)
-
-
-def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
-    """Copy an array of any library and device to NumPy."""
-    xp = api.array_namespace(array)
-    if xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits < 32:
-        array = xp.astype(array, xp.float32)  # NumPy has no bfloat16
-    if api.is_torch_array(array):
-        array = array.detach()
-    if api.is_array_api_strict_namespace(xp):
-        array = api.to_device(array, xp.Device("CPU_DEVICE"))
-    elif not api.is_jax_array(array):  # which NumPy can read wherever it is
-        array = api.to_device(array, "cpu")
-    return np.asarray(array).astype(dtype)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Assignment:
     """Soft labels for a batch of scores, and the proof of how close to optimal they are.
@@ -105,7 +89,9 @@ class Assignment:
     `potential`) are in units of scores / temperature. For scores with leading axes, what is a number for one problem
     is an array over the problems.
 
-    It keeps the scores, not a copy of them: do not write into them while it is in use.
+    It keeps the scores, not a copy of them: do not write into them while it is in use. With rows spread over ranks,
+    plan and labels are those of this rank's rows and everything else is about all; `balanced_labels`, `balanced_plan`,
+    `verify`, `mutual_information` and the bounds of an exact marginal are then to be asked for on all ranks alike.
 
     Examples
     --------
@@ -116,28 +102,87 @@ class Assignment:
     Assignment(shape=(2, 2), status=CONVERGED, sweeps=4, error_bound=1.1e-06)
     """
 
-    _scores: Array = field(repr=False)
+    _scores: Scores = field(repr=False)
     _sweep: Sweep = field(repr=False)
     _family: Family = field(repr=False)
     _solution: Solution = field(repr=False)
     _unit: float
     """The temperature: energies of the solution are in units of raw scores, those shown in scores / temperature."""
+    _all_sum: AllSum = field(repr=False)
 
     @property
     def rows(self) -> int:
-        """The number of rows B."""
-        return int(self._scores.shape[-2])
+        """The number of rows B, on all ranks."""
+        return self._sweep.rows
 
     @cached_property
     def _computed_plan(self) -> Array:
         """The plan in the dtype of the computation, which half precision would blur."""
-        return self._sweep.plan(self._solution.point.potential)
+        if not isinstance(self._scores, DenseScores | NoRows):
+            raise AttributeError(
+                "the plan of scores that are not in memory is not made as a whole; use iter_plan() for its rows in"
+                " pieces, write_plan(path) for a file, or labels"
+            )
+        pieces = list(self._sweep.iter_plan(self._solution.point.potential))
+        return pieces[0] if pieces else self._scores.like
 
     @cached_property
     def plan(self) -> Array:
-        """Soft labels, shape (..., B, K), rows in the simplex; library, device and dtype of the scores."""
-        plan = self._computed_plan
-        return api.array_namespace(plan).astype(plan, self._scores.dtype, copy=False)
+        """Soft labels, shape (..., B, K), rows in the simplex; library, device and dtype of the scores.
+
+        Not for scores bigger than memory: use :meth:`iter_plan` or :meth:`write_plan`.
+        """
+        return self._shown(self._computed_plan)
+
+    def _shown(self, plan: Array) -> Array:
+        return api.array_namespace(plan).astype(plan, self._scores.like.dtype, copy=False)
+
+    def _pieces(self) -> Iterator[Array]:
+        """Yield the plan as it was computed, made only once where it fits."""
+        if isinstance(self._scores, DenseScores):
+            yield self._computed_plan
+        else:
+            yield from self._sweep.iter_plan(self._solution.point.potential)
+
+    def iter_plan(self) -> Iterator[Array]:
+        """Yield the plan, rows in order, in pieces of shape (..., b, K); for an array it is one piece.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import infoassign as ia
+        >>> scores = ia.StreamedScores(np.eye(4), chunk_rows=3)
+        >>> [piece.shape for piece in ia.sinkhorn(scores).iter_plan()]
+        [(3, 4), (1, 4)]
+        """
+        for piece in self._pieces():
+            yield self._shown(piece)
+
+    def write_plan(self, path: str | PathLike[str]) -> None:
+        """Write the plan to a file as a NumPy array (``.npy``), which ``numpy.load(path, mmap_mode="r")`` reads.
+
+        The file is there whole or not at all: until it is complete, `path` keeps what it held. In the dtype of the
+        scores (bfloat16, which NumPy does not have, as float32). With rows spread over ranks every rank writes its
+        own: give each a path.
+
+        Parameters
+        ----------
+        path
+            The file; its folder must exist.
+
+        Raises
+        ------
+        ValueError
+            For a batch of problems.
+        OSError
+            If the file cannot be written or the disk is full.
+        """
+        like = self._scores.like
+        if like.ndim != 2:
+            raise ValueError(f"write_plan is for a single problem; got a batch {tuple(like.shape[:-2])}")
+        dtype = host_dtype(like)
+        parts = (on_host(piece, dtype) for piece in self.iter_plan())
+        write_npy(path, parts, (self._scores.rows, like.shape[-1]), dtype)
 
     @cached_property
     def labels(self) -> Array:
@@ -163,7 +208,7 @@ class Assignment:
     @cached_property
     def _certificate(self) -> Certificate:
         if self._family.exact:
-            return certify_exact(self._sweep, self._family, self._solution.point, self.rows)
+            return certify_exact(self._sweep, self._family, self._solution.point)
         return certify_penalised(self._family, self._solution.point)
 
     @property
@@ -232,7 +277,10 @@ class Assignment:
     @cached_property
     def mutual_information(self) -> Any:
         """Mutual information between label and row, in nats (MIRA, eq. 2); at most ``log min(B, K)``."""
-        return scalar_or_array(mutual_information(self._computed_plan))
+        entropies = [entropy(piece) for piece in self._pieces()]
+        xp = api.array_namespace(self._solution.point.potential)
+        rows = xp.astype(xp.concat(entropies, axis=-1), self._sweep.vector_dtype)
+        return scalar_or_array(entropy(self.marginal) - self._sweep.sum_rows(rows) / self.rows)
 
     @property
     def perplexity(self) -> Any:
@@ -263,9 +311,9 @@ class Assignment:
         >>> assignment.assign_new(np.array([[0.95, 0.0]])).round(3)
         array([[0.5, 0.5]])
         """
-        solved = self._scores.shape
+        solved = self._scores.like.shape
         xp = check_scores(scores, check_finite=check_finite)
-        check_companion("scores", scores, self._scores, of="those that were solved for")
+        check_companion("scores", scores, self._scores.like, of="those that were solved for")
         if scores.shape[-1] != solved[-1] or scores.shape[:-2] != solved[:-2]:
             raise ValueError(
                 f"scores must have shape {(*solved[:-2], 'any', solved[-1])}, the labels that were solved for;"
@@ -276,7 +324,7 @@ class Assignment:
         if check_finite and bool(xp.any(xp.all(scores == -xp.inf, axis=-1))):
             raise ValueError("a row of scores may use only labels that no row might use in the problem that was solved")
         sweep = backend_for(scores).prepare(scores, self._family.epsilon)
-        return xp.astype(sweep.plan(point.potential), scores.dtype, copy=False)
+        return xp.astype(next(sweep.iter_plan(point.potential)), scores.dtype, copy=False)
 
     def balanced_plan(self) -> Array:
         """Return a plan near this one whose marginal is the prior, up to rounding; like `plan`.
@@ -292,7 +340,7 @@ class Assignment:
         point, family = self._solution.point, self._family
         xp = api.array_namespace(point.potential)
         plan = xp.astype(self._computed_plan, self._sweep.vector_dtype)
-        found = newton_correction(self._sweep, family, point, self.rows)
+        found = newton_correction(self._sweep, family, point)
         inside = found.reach <= 1
         moved = plan * (1 + found.row_means[..., :, None] - xp.where(point.usable, found.z, 0.0)[..., None, :])
         plan = xp.where(inside[..., None, None], xp.maximum(moved, xp.zeros_like(moved)), plan)
@@ -303,8 +351,9 @@ class Assignment:
                 "without forbidden pairs this marginal does not turn into the prior; solve with an exact marginal and"
                 f" a smaller tol, if there is a solution (status: {self.status}, marginal_error: {self.marginal_error})"
             )
-        exact = exact_marginal(plan, xp.exp(family.log_prior))
-        return xp.astype(xp.where(masked[..., None, None], plan, exact), self._scores.dtype, copy=False)
+        marginal = self._all_sum(xp.sum(plan, axis=-2)) / self.rows
+        exact = exact_marginal(plan, marginal, xp.exp(family.log_prior))
+        return self._shown(xp.where(masked[..., None, None], plan, exact))
 
     def balanced_labels(self, *, tol: float = 1e-3) -> BalancedLabels:
         """Hard labels with every cluster at the floor or ceiling of its share of the rows (SeLa's assignment).
@@ -336,8 +385,8 @@ class Assignment:
         if not tol > 0:
             raise ValueError(f"tol must be positive; got {tol!r}")
         labels = self.labels
-        batch, (rows, columns) = labels.shape[:-1], self._scores.shape[-2:]
-        scores = on_host(self._scores).reshape(-1, rows, columns)
+        batch, (rows, columns) = labels.shape[:-1], self._scores.like.shape[-2:]
+        scores = on_host(self._scores.like).reshape(-1, rows, columns)
         point = self._solution.point
         price = on_host(point.potential).reshape(-1, columns)
         prior = np.broadcast_to(np.exp(on_host(self._family.log_prior)), (*batch, columns)).reshape(-1, columns)
@@ -371,31 +420,45 @@ class Assignment:
         True
         """
         family, point = self._family, self._solution.point
-        scores = on_host(self._scores)
+        scores = self._scores.in_float64()
         exact = Family(family.epsilon, family.strength, on_host(family.log_prior))
-        sweep = backend_for(scores).prepare(scores, exact.epsilon)
+        sweep = scores.prepare(exact.epsilon)
+        all_sum = self._sum_on_host
+        if isinstance(self._sweep, ShardedSweep):
+            sweep = ShardedSweep(sweep, on_host(self._scores.usable(), bool), exact.epsilon, all_sum)
         potential = on_host(point.potential)
         there = examine(exact, potential, sweep(potential), sweep)
-        found = certify_exact(sweep, exact, there, self.rows) if exact.exact else certify_penalised(exact, there)
-        plan = on_host(self.plan)
-        moved = np.abs(plan - sweep.plan(potential)).sum(axis=-1) / 2
-        total = np.abs(plan.sum(axis=-1) - 1).max(axis=-1)
-        return Verification(
-            *(
-                scalar_or_array(np.asarray(value))
-                for value in (
-                    found.gap / self._unit,
-                    np.minimum(found.error_bound + moved.mean(axis=-1), 1 + total),
-                    np.minimum(found.row_error_bound + moved.max(axis=-1), 1 + total),
-                    np.abs(plan.mean(axis=-2) - np.exp(exact.log_prior)).sum(axis=-1),
-                )
-            )
+        found = certify_exact(sweep, exact, there) if exact.exact else certify_penalised(exact, there)
+        moved, off, total = [], [], np.zeros_like(potential)
+        for shown, right in zip(self.iter_plan(), sweep.iter_plan(potential), strict=True):
+            piece = on_host(shown)
+            moved.append(np.abs(piece - right).sum(axis=-1) / 2)
+            off.append(np.abs(piece.sum(axis=-1) - 1))
+            total = total + piece.sum(axis=-2)
+        empty = np.zeros((*potential.shape[:-1], 0))
+        far, rows_off = np.concatenate([empty, *moved], axis=-1), np.concatenate([empty, *off], axis=-1)
+        largest = 1 + sweep.bound_rows(rows_off)
+        values = (
+            found.gap / self._unit,
+            np.minimum(found.error_bound + sweep.sum_rows(far) / sweep.rows, largest),
+            np.minimum(found.row_error_bound + sweep.bound_rows(far), largest),
+            np.abs(all_sum(total) / sweep.rows - np.exp(exact.log_prior)).sum(axis=-1),
         )
+        return Verification(*(scalar_or_array(np.asarray(value)) for value in values))
+
+    def _sum_on_host(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum over the ranks what is on the host, by way of the arrays that they exchange."""
+        point = self._solution.point
+        xp = api.array_namespace(point.potential)
+        dtype, device = self._sweep.vector_dtype, api.device(point.potential)
+        return on_host(self._all_sum(xp.asarray(values, dtype=dtype, device=device)))
 
     def __repr__(self) -> str:
         bound = "marginal_error" if self._family.exact else "error_bound"
         status = self.status
         names = status.name if isinstance(status, Status) else [one.name for one in status.ravel()]
         value = getattr(self, bound)
+        like = self._scores.like
+        shape = (*like.shape[:-2], self._scores.rows, like.shape[-1])
         shown = f"{value:.2g}" if isinstance(value, float) else value
-        return f"Assignment(shape={tuple(self._scores.shape)}, status={names}, sweeps={self.sweeps}, {bound}={shown})"
+        return f"Assignment(shape={shape}, status={names}, sweeps={self.sweeps}, {bound}={shown})"

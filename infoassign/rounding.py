@@ -40,7 +40,7 @@ class Correction(NamedTuple):
     """An estimate from below of the norm of the inverse of ``I - D^-1 S``."""
 
 
-def newton_correction(sweep: Sweep, family: Family, point: Point, rows: int) -> Correction:
+def newton_correction(sweep: Sweep, family: Family, point: Point) -> Correction:
     """Solve ``(D - S) z = wbar - r`` by conjugate gradients, preconditioned by D."""
     xp = api.array_namespace(point.potential)
     v = point.potential
@@ -53,7 +53,7 @@ def newton_correction(sweep: Sweep, family: Family, point: Point, rows: int) -> 
         return xp.sum(xp.where(usable, a * b, 0.0), axis=-1)[..., None]
 
     def curvature(x: Array) -> Array:
-        return xp.where(usable, wbar * x - sweep.apply_transpose(v, sweep.apply(v, x)) / rows, 0.0)
+        return xp.where(usable, wbar * x - sweep.apply_transpose(v, sweep.apply(v, x)) / sweep.rows, 0.0)
 
     excess = xp.where(usable, wbar - xp.exp(family.log_prior), 0.0)
     residual = excess - wbar * dot(excess, xp.ones_like(excess))  # orthogonal to the constants
@@ -81,17 +81,18 @@ def newton_correction(sweep: Sweep, family: Family, point: Point, rows: int) -> 
     z = z - dot(wbar, z)
     row_means = sweep.apply(v, z)
     # Measured, not believed: the recursion's residual drifts from the true one.
-    missed = xp.abs(excess - wbar * z + sweep.apply_transpose(v, row_means) / rows)
+    missed = xp.abs(excess - wbar * z + sweep.apply_transpose(v, row_means) / sweep.rows)
     missed = xp.sum(xp.where(usable, missed, xp.exp(family.log_prior)), axis=-1)
     weight = dot(z, wbar * z)[..., 0]
     # A difference of two sums, positive by theory.
-    energy = xp.maximum(weight - xp.sum(row_means**2, axis=-1) / rows, xp.zeros_like(weight))
-    reach = xp.max(xp.where(usable, z, -xp.inf), axis=-1) - xp.min(row_means, axis=-1)
+    energy = xp.maximum(weight - sweep.sum_rows(row_means**2) / sweep.rows, xp.zeros_like(weight))
+    highest = xp.max(xp.where(usable, z, -xp.inf), axis=-1)
+    reach = sweep.bound_rows(xp.clip(highest[..., None] - row_means, 0.0, None))
     reach = xp.where(xp.all(usable, axis=-1), reach, xp.inf)
     return Correction(z, row_means, energy + 8 * sweep.sum_error * weight, reach, missed, 1 / least[..., 0])
 
 
-def certify_exact(sweep: Sweep, family: Family, point: Point, rows: int) -> Certificate:
+def certify_exact(sweep: Sweep, family: Family, point: Point) -> Certificate:
     """Bound the distance from ``W(v)`` to the optimum for rho = inf, rounding of the sweep included.
 
     A plan that misses the prior by an L1 distance m, as the corrected one does by rounding and W(v) itself by the
@@ -102,7 +103,7 @@ def certify_exact(sweep: Sweep, family: Family, point: Point, rows: int) -> Cert
     rounding leaves is taken to be amplified as conjugate gradients have seen it to be, which is an estimate.
     """
     xp = api.array_namespace(point.potential)
-    found = newton_correction(sweep, family, point, rows)
+    found = newton_correction(sweep, family, point)
     error = marginal_error(family, point)
     # Storing the kernel's entries changes the scores a little, not the sums; that moves the optimum by half a unit.
     computed = point.rounding.column - float(xp.finfo(sweep.plan_dtype).eps)
@@ -121,12 +122,12 @@ def certify_exact(sweep: Sweep, family: Family, point: Point, rows: int) -> Cert
     solved = inside & (found.missed <= 1e-6 * error + 4 * rounded)
     divergence = xp.where(bounded, rigorous, xp.where(solved, estimated, xp.inf))
     mean = xp.sqrt(divergence / 2) + point.rounding.mean
-    row = xp.sqrt(rows * divergence / 2) + point.rounding.row
+    row = xp.sqrt(sweep.rows * divergence / 2) + point.rounding.row
     floor = xp.sqrt(xp.where(bounded, drift * rounded, 4 * spread**2) / 2) + point.rounding.mean
     return certificate(point, family.epsilon * divergence, mean, floor, row)
 
 
-def exact_marginal(plan: Array, prior: Array) -> Array:
+def exact_marginal(plan: Array, marginal: Array, prior: Array) -> Array:
     """Move a plan onto those with a given marginal, no further than it must (theory, A11).
 
     The columns with too much give a part of each entry, which the columns with too little share: the mean over rows
@@ -135,7 +136,9 @@ def exact_marginal(plan: Array, prior: Array) -> Array:
     Parameters
     ----------
     plan
-        Shape (..., B, K), real floating, rows in the simplex.
+        Shape (..., B, K), real floating, rows in the simplex; or some of its rows.
+    marginal
+        ``mean_i w_i`` over all rows, shape (..., K).
     prior
         Shape (K,) or (..., K), positive, summing to one.
 
@@ -147,11 +150,11 @@ def exact_marginal(plan: Array, prior: Array) -> Array:
     Examples
     --------
     >>> import numpy as np
-    >>> exact_marginal(np.array([[1.0, 0.0], [0.6, 0.4]]), np.array([0.5, 0.5])).mean(axis=0)
+    >>> plan = np.array([[1.0, 0.0], [0.6, 0.4]])
+    >>> exact_marginal(plan, plan.mean(axis=0), np.array([0.5, 0.5])).mean(axis=0)
     array([0.5, 0.5])
     """
     xp = api.array_namespace(plan)
-    marginal = xp.mean(plan, axis=-2)
     keep = xp.where(marginal > prior, prior / xp.where(marginal > 0, marginal, 1.0), 1.0)
     missing = xp.maximum(prior - marginal, xp.zeros_like(marginal))
     total = xp.sum(missing, axis=-1, keepdims=True)

@@ -42,20 +42,26 @@ def count(name: str, value: object) -> int:
     return int(value)
 
 
-def check_scores(scores: Array, *, check_finite: bool) -> Any:
-    """Return the namespace of the scores, or say what is wrong with them."""
-    if not api.is_array_api_obj(scores):
+def check_array(name: str, array: Any) -> Any:
+    """Return the namespace of an array of real numbers, or say what is wrong with it."""
+    if not api.is_array_api_obj(array):
         raise TypeError(
-            f"scores must be an array (NumPy, torch, CuPy, JAX, ...); got {type(scores).__name__};"
+            f"{name} must be an array (NumPy, torch, CuPy, JAX, ...); got {type(array).__name__};"
             " convert it first, for instance with numpy.asarray"
         )
-    if isinstance(scores, np.ma.MaskedArray):
+    if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
-            "scores must not be a masked array; forbid pairs by -inf, for instance scores.filled(-numpy.inf)"
+            f"{name} must not be a masked array; forbid pairs by -inf, for instance {name}.filled(-numpy.inf)"
         )
-    xp = api.array_namespace(scores)
-    if not xp.isdtype(scores.dtype, "real floating") or xp.finfo(scores.dtype).bits > 64:
-        raise TypeError(f"scores must have a real floating dtype of at most 64 bits; got {scores.dtype}")
+    xp = api.array_namespace(array)
+    if not xp.isdtype(array.dtype, "real floating") or xp.finfo(array.dtype).bits > 64:
+        raise TypeError(f"{name} must have a real floating dtype of at most 64 bits; got {array.dtype}")
+    return xp
+
+
+def check_scores(scores: Array, *, check_finite: bool) -> Any:
+    """Return the namespace of the scores, or say what is wrong with them."""
+    xp = check_array("scores", scores)
     if scores.ndim < 2:
         raise ValueError(
             f"scores must have shape (rows, labels) or (..., rows, labels); got {scores.ndim} dimensions,"
@@ -64,22 +70,72 @@ def check_scores(scores: Array, *, check_finite: bool) -> Any:
     if 0 in scores.shape:
         raise ValueError(f"scores must not be empty; got shape {tuple(scores.shape)}")
     if check_finite:
-        invalid = xp.isnan(scores) | (scores == xp.inf)
-        if bool(xp.any(invalid)):
-            index = first(xp, invalid)
-            value = "nan" if bool(xp.isnan(scores[index])) else "inf"
-            raise ValueError(
-                f"scores must not hold NaN or +inf; the first is {value} at row {index[-2]}, column {index[-1]}"
-                + in_problem(index[:-2])
-            )
-        without_label = xp.all(scores == -xp.inf, axis=-1)
-        if bool(xp.any(without_label)):
-            index = first(xp, without_label)
-            raise ValueError(
-                f"row {index[-1]} of scores{in_problem(index[:-1])} is all -inf:"
-                " every row needs a label that it may use"
-            )
+        check_values(scores)
     return xp
+
+
+def check_values(scores: Array, of: str = "", first_row: int = 0) -> None:
+    """Say so if there is a NaN, ``+inf`` or a row without a label; rows are counted from `first_row`."""
+    xp = api.array_namespace(scores)
+    invalid = xp.isnan(scores) | (scores == xp.inf)
+    if bool(xp.any(invalid)):
+        index = first(xp, invalid)
+        value = "nan" if bool(xp.isnan(scores[index])) else "inf"
+        raise ValueError(
+            f"scores must not hold NaN or +inf; the first is {value} at row {first_row + index[-2]}, column {index[-1]}"
+            + in_problem(index[:-2])
+            + of
+        )
+    without_label = xp.all(scores == -xp.inf, axis=-1)
+    if bool(xp.any(without_label)):
+        index = first(xp, without_label)
+        raise ValueError(
+            f"row {first_row + index[-1]} of scores{in_problem(index[:-1])} is all -inf:"
+            " every row needs a label that it may use" + of
+        )
+
+
+def check_chunk(number: int, chunk: Array, like: Array | None) -> None:
+    """Say so if a chunk of scores is no matrix of real numbers, or not like the chunks before."""
+    name = f"chunk {number} of scores"
+    check_array(name, chunk)
+    if chunk.ndim != 2 or chunk.shape[1] == 0:
+        raise ValueError(f"{name} must have shape (rows, labels); got {tuple(chunk.shape)}")
+    if like is None:
+        return
+    check_companion(name, chunk, like, of="the first")
+    if chunk.shape[1] != like.shape[1] or chunk.dtype != like.dtype:
+        raise ValueError(
+            f"{name} must have the {like.shape[1]} labels and the dtype {like.dtype} of the first;"
+            f" got {chunk.shape[1]} of {chunk.dtype}"
+        )
+
+
+def check_factors(features: Any, prototypes: Any, bias: Any) -> None:
+    """Say so if features, prototypes and bias do not make scores."""
+    check_array("features", features)
+    check_array("prototypes", prototypes)
+    check_companion("prototypes", prototypes, features, of="features")
+    for name, matrix in (("features", features), ("prototypes", prototypes)):
+        if matrix.ndim != 2 or matrix.shape[1] == 0 or prototypes.shape[0] == 0:
+            raise ValueError(f"{name} must be a matrix, not empty; got shape {tuple(matrix.shape)}")
+    if features.shape[1] != prototypes.shape[1] or features.dtype != prototypes.dtype:
+        raise ValueError(
+            "features and prototypes must have as many columns and the same dtype; got"
+            f" {features.shape[1]} of {features.dtype} and {prototypes.shape[1]} of {prototypes.dtype}"
+        )
+    if bias is None:
+        return
+    check_array("bias", bias)
+    check_companion("bias", bias, features, of="features")
+    xp = api.array_namespace(bias)
+    if tuple(bias.shape) != (prototypes.shape[0],) or bias.dtype != prototypes.dtype:
+        raise ValueError(
+            f"bias must have shape {(prototypes.shape[0],)} and the dtype {prototypes.dtype} of the prototypes;"
+            f" got {tuple(bias.shape)} of {bias.dtype}"
+        )
+    if bool(xp.any(xp.isnan(bias) | (bias == xp.inf))) or not bool(xp.any(bias > -xp.inf)):
+        raise ValueError("bias must be finite, or -inf for labels that are removed, but not for all")
 
 
 def check_prior(prior: Any, scores: Array, dtype: Any, *, check_finite: bool) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 
 import array_api_compat as api
 
+from infoassign_backends.host import masses, plan
 from infoassign_backends.protocol import Array, Masses, Sweep
 from infoassign_backends.reference import log_sum_exp_of_columns, shift_rows
 
@@ -23,6 +24,8 @@ DRIFT = {32: 40.0, 64: 300.0}
 """How far, in units of epsilon, the spread of ``v - v_ref`` may grow for a kernel of so many bits."""
 TILE = 2**16
 """Entries that are worked on at a time, so that they stay in the cache."""
+
+__all__ = ["KernelSweep", "masses", "plan", "prepare"]
 
 
 class KernelSweep:
@@ -34,6 +37,7 @@ class KernelSweep:
         self.compute_dtype: Any = xp.float64
         self.vector_dtype: Any = xp.float64
         self.sum_error = (scores.shape[-2] + scores.shape[-1]) * float(xp.finfo(xp.float64).eps) / 2
+        self.rows: int = scores.shape[-2]
         self._scores = scores
         self._epsilon = epsilon
         self._step = max(1, TILE // scores.shape[-1])
@@ -93,7 +97,7 @@ class KernelSweep:
         return Masses(
             log_columns=xp.log(xp.where(usable, mass, 1.0)) + largest,
             log_normalizers=xp.sum(self._log_normalizers, axis=(-2, -1)),
-            rows=self._scores.shape[-2],
+            rows=self.rows,
         )
 
     def _log_scale(self, potential: Array) -> Array | None:
@@ -134,11 +138,10 @@ class KernelSweep:
             log_sums = log_sums + xp.sum(xp.log(sums), axis=(-2, -1))
         usable = mass != 0  # a column that some row may use has an entry of 1
         drift = xp.min((potential - self._reference) / self._epsilon, axis=-1)
-        rows = self._scores.shape[-2]
         return Masses(
             log_columns=xp.where(usable, xp.log(xp.where(usable, mass, 1.0)) + log_scale, -xp.inf),
-            log_normalizers=xp.sum(self._log_normalizers, axis=(-2, -1)) + log_sums - rows * drift,
-            rows=rows,
+            log_normalizers=xp.sum(self._log_normalizers, axis=(-2, -1)) + log_sums - self.rows * drift,
+            rows=self.rows,
         )
 
     def plan(self, potential: Array) -> Array:
@@ -146,6 +149,9 @@ class KernelSweep:
         tiles = self._scaled_tiles(potential)
         plan = [xp.astype(tile / xp.sum(tile, axis=-1, keepdims=True), self.plan_dtype, copy=False) for tile in tiles]
         return xp.concat(plan, axis=-2)
+
+    def iter_plan(self, potential: Array) -> Iterator[Array]:
+        yield self.plan(potential)
 
     def labels(self, potential: Array) -> Array:
         xp = api.array_namespace(potential)
@@ -170,6 +176,12 @@ class KernelSweep:
         # Tile by tile, so that no other matrix of the full size is made.
         sums = [log_sum_exp_of_columns(tile / self._epsilon, xp.float64) for tile in self._tiles(self._scores)]
         return log_sum_exp_of_columns(xp.stack(sums, axis=-2), xp.float64)
+
+    def sum_rows(self, values: Array) -> Array:
+        return api.array_namespace(values).sum(values, axis=-1)
+
+    def bound_rows(self, values: Array) -> Array:
+        return api.array_namespace(values).max(values, axis=-1)
 
 
 def prepare(scores: Array, epsilon: float) -> Sweep:

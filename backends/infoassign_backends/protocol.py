@@ -9,6 +9,7 @@ One call of a :class:`Sweep` is one pass over the data. The solver sees nothing 
 independent problems, solved side by side.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 Array: TypeAlias = Any
@@ -24,13 +25,17 @@ class Masses(NamedTuple):
     log_columns: Array
     """``log sum_i w_ij``, shape (..., K); ``-inf`` for a column that no row may use."""
     log_normalizers: Array
-    """``sum_i lse_i``, shape (...,), of rows shifted so that their largest score is 0; see :attr:`Sweep.offset`."""
+    """``sum_i lse_i``, shape (...,), of shifted rows; see :attr:`Sweep.offset`."""
     rows: int
     """The number of rows B."""
 
 
 class Sweep(Protocol):
     """Scores prepared once, to be passed over many times. Potentials are in units of the scores."""
+
+    @property
+    def rows(self) -> int:
+        """The number of rows B, of all shards."""
 
     @property
     def compute_dtype(self) -> Any:
@@ -50,17 +55,20 @@ class Sweep(Protocol):
 
     @property
     def offset(self) -> Array:
-        """``mean_i max_j s_ij``, shape (...,): what the shifted log-normalisers leave out, in units of the scores."""
+        """What the shifted log-normalisers leave out on average, shape (...,), in units of the scores.
+
+        Where rows are shifted so that their largest score is 0, ``mean_i max_j s_ij``.
+        """
 
     @property
     def span(self) -> Array:
-        """``max_i (max_j s_ij - min_j s_ij) / epsilon``, shape (...,); ``inf`` where a pair is forbidden."""
+        """A bound on ``max_i (max_j s_ij - min_j s_ij) / epsilon``, shape (...,); ``inf`` where a pair is forbidden."""
 
     def __call__(self, potential: Array) -> Masses:
         """Pass over the data once, at a potential of shape (..., K) and dtype `vector_dtype`."""
 
-    def plan(self, potential: Array) -> Array:
-        """Return ``W(v)``, shape (..., B, K), in `plan_dtype`."""
+    def iter_plan(self, potential: Array) -> Iterator[Array]:
+        """Yield ``W(v)``, shape (..., B, K), in `plan_dtype`: the rows in order, in pieces, whole if it is dense."""
 
     def labels(self, potential: Array) -> Array:
         """Return the column of the largest entry of every row of ``W(v)``, shape (..., B), integer."""
@@ -74,6 +82,12 @@ class Sweep(Protocol):
     def log_column_sums(self) -> Array:
         """Return ``log sum_i exp(s_ij / epsilon)``, shape (..., K), of the scores as they came."""
 
+    def sum_rows(self, values: Array) -> Array:
+        """Return the sum over the rows, of all shards, of one value for each, shape (..., B) to (...,)."""
+
+    def bound_rows(self, values: Array) -> Array:
+        """Return the largest of non-negative values, shape (..., B) to (...,); a bound a little above it in shards."""
+
 
 class Backend(Protocol):
     """A module that knows how to pass over the arrays of one library."""
@@ -86,3 +100,13 @@ class Backend(Protocol):
         ValueError
             If epsilon is below the smallest normal number of the dtype of the computation.
         """
+
+    def masses(self, scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
+        """Pass once over scores (B, K) that will not be kept: no preparation, and no other matrix of their size.
+
+        All rows are shifted by `offset`, so the log-normalisers are those of ``scores - offset``. `known` is the
+        logarithm of the masses that the columns have from other rows: what vanishes beside them need not be exact.
+        """
+
+    def plan(self, scores: Array, potential: Array, epsilon: float) -> Array:
+        """Return ``W(v)`` of scores (B, K) that will not be kept, in the plan's dtype."""

@@ -5,6 +5,7 @@ logarithm even where the mass itself would underflow. It never looks at a value,
 synchronisation. Every other sweep is tested against this one.
 """
 
+from collections.abc import Iterator
 from math import ceil, log2
 from typing import Any
 
@@ -80,6 +81,7 @@ class LogSweep:
         self.compute_dtype: Any = self.plan_dtype
         self.vector_dtype: Any = widest(scores)
         rows, columns = scores.shape[-2:]
+        self.rows: int = rows
         unit = float(xp.finfo(self.vector_dtype).eps) / 2
         depth = ceil(log2(rows)) + ceil(log2(columns)) + 2
         self.sum_error = (depth if self.vector_dtype == xp.float32 else rows + columns) * unit
@@ -112,6 +114,9 @@ class LogSweep:
     def plan(self, potential: Array) -> Array:
         return api.array_namespace(potential).exp(self._log_plan(potential)[0])
 
+    def iter_plan(self, potential: Array) -> Iterator[Array]:
+        yield self.plan(potential)
+
     def labels(self, potential: Array) -> Array:
         return api.array_namespace(potential).argmax(self._log_plan(potential)[0], axis=-1)
 
@@ -125,7 +130,25 @@ class LogSweep:
     def log_column_sums(self) -> Array:
         return log_sum_exp_of_columns(self._scaled + self._largest / self._epsilon, self.vector_dtype)
 
+    def sum_rows(self, values: Array) -> Array:
+        return accurate_sum(values, self.vector_dtype)
+
+    def bound_rows(self, values: Array) -> Array:
+        return api.array_namespace(values).max(values, axis=-1)
+
 
 def prepare(scores: Array, epsilon: float) -> Sweep:
     """Prepare dense scores; see :class:`infoassign_backends.protocol.Backend`."""
     return LogSweep(scores, epsilon)
+
+
+def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
+    """Pass once over scores that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
+    sweep = LogSweep(scores, epsilon)
+    found = sweep(potential)
+    return found._replace(log_normalizers=found.log_normalizers + (sweep.offset - offset) * (sweep.rows / epsilon))
+
+
+def plan(scores: Array, potential: Array, epsilon: float) -> Array:
+    """Return the plan of scores that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
+    return LogSweep(scores, epsilon).plan(potential)

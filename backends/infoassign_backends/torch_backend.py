@@ -1,15 +1,31 @@
-"""torch tensors, outside autograd: the kernel's sweep on the host, the log domain on other devices."""
+"""torch tensors, outside autograd: the host's sweeps for those on the CPU, the log domain on other devices.
+
+An assignment is a constant of the training step that uses it (MIRA, eq. 8), so the scores are detached: no sweep is
+recorded by autograd, and its memory does not grow with their number.
+"""
+
+from types import ModuleType
 
 from infoassign_backends import kernel, reference
-from infoassign_backends.protocol import Array, Sweep
+from infoassign_backends.protocol import Array, Masses, Sweep
 
 
 def prepare(scores: Array, epsilon: float) -> Sweep:
-    """Prepare torch scores; see :class:`infoassign_backends.protocol.Backend`.
+    """Prepare torch scores; see :class:`infoassign_backends.protocol.Backend`."""
+    sweep: Sweep = _where(scores).prepare(scores.detach(), epsilon)
+    return sweep
 
-    An assignment is a constant of the training step that uses it (MIRA, eq. 8), so the scores are
-    detached: no sweep is recorded by autograd, and its memory does not grow with their number.
-    """
-    if scores.device.type == "cpu":
-        return kernel.prepare(scores.detach(), epsilon)
-    return reference.prepare(scores.detach(), epsilon)
+
+def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
+    """Pass once over torch scores; see :class:`infoassign_backends.protocol.Backend`."""
+    found: Masses = _where(scores).masses(scores.detach(), potential, epsilon, offset, known)
+    return found
+
+
+def plan(scores: Array, potential: Array, epsilon: float) -> Array:
+    """Return the plan of torch scores; see :class:`infoassign_backends.protocol.Backend`."""
+    return _where(scores).plan(scores.detach(), potential, epsilon)
+
+
+def _where(scores: Array) -> ModuleType:
+    return kernel if scores.device.type == "cpu" else reference

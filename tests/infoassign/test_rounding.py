@@ -30,7 +30,7 @@ class TestExactMarginal:
         """Theory, A11."""
         random = np.random.default_rng(seed)
         plan, prior = random.dirichlet(np.ones(5), size=(2, 30)), random.dirichlet(np.ones(5))
-        moved = np.asarray(rounding.exact_marginal(make(plan), make(prior)))
+        moved = np.asarray(rounding.exact_marginal(make(plan), make(plan.mean(axis=1)), make(prior)))
         np.testing.assert_allclose(moved.mean(axis=1), np.stack([prior, prior]), atol=1e-15)
         np.testing.assert_allclose(moved.sum(axis=-1), 1, atol=1e-14)
         assert moved.min() >= 0
@@ -39,7 +39,7 @@ class TestExactMarginal:
 
     def test_leaves_a_plan_that_has_it(self) -> None:
         plan = np.full((4, 4), 0.25)
-        np.testing.assert_array_equal(rounding.exact_marginal(plan, np.full(4, 0.25)), plan)
+        np.testing.assert_array_equal(rounding.exact_marginal(plan, plan.mean(axis=0), np.full(4, 0.25)), plan)
 
 
 class TestBalancedPlan:
@@ -54,7 +54,8 @@ class TestBalancedPlan:
         dual = ia.dual_objective(np.asarray(assignment.potential), scores, epsilon=0.2)
         loss = primal(balanced, scores, 0.2, 0) - dual
         assert -1e-12 <= loss <= assignment.gap + 1e-12  # the gap is that of this very plan
-        simple = rounding.exact_marginal(np.asarray(assignment.plan), np.full(12, 1 / 12))
+        plan = np.asarray(assignment.plan)
+        simple = rounding.exact_marginal(plan, plan.mean(axis=0), np.full(12, 1 / 12))
         assert loss <= primal(simple, scores, 0.2, 0) - dual + 1e-12
 
     def test_heeds_forbidden_pairs(self) -> None:

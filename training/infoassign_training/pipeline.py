@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import digits
 from infoassign_training.engine import checkpoint
-from infoassign_training.engine.files import write_text
 from infoassign_training.engine.pretrain import build, train
 from infoassign_training.engine.run import Run, RunError, open_run
 from infoassign_training.evaluation.suite import Scores, evaluate

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from infoassign_training.engine.files import replacing
+from infoassign.files import replacing
 from infoassign_training.errors import UserError
 
 FORMAT = "infoassign-checkpoint"

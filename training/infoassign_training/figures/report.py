@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from infoassign.files import replacing, write_text
 from infoassign_training.data.digits import LabelledImages
-from infoassign_training.engine.files import replacing, write_text
 from infoassign_training.engine.pretrain import alarm
 from infoassign_training.engine.run import Run
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars, metrics_bars

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infoassign_training.engine.files import replacing, write_text
+from infoassign.files import replacing, write_text
 
 
 def test_writes(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_killed_process_keeps_what_was_there(tmp_path: Path) -> None:
     path.write_text("old")
     script = (
         "import os, sys, pathlib\n"
-        "from infoassign_training.engine.files import replacing\n"
+        "from infoassign.files import replacing\n"
         "with replacing(pathlib.Path(sys.argv[1])) as file:\n"
         "    file.write(b'new'); file.flush(); os.kill(os.getpid(), 9)\n"
     )

@@ -1,0 +1,36 @@
+"""Arrays of any library: to the host, and to Python's numbers."""
+
+from typing import Any
+
+import array_api_compat as api
+import numpy as np
+from numpy.typing import NDArray
+
+from infoassign_backends.protocol import Array
+
+
+def scalar_or_array(value: Array, kind: type[float] | type[int] | type[bool] = float) -> Any:
+    """Return a Python number for a single problem, the array for a batch."""
+    if value.ndim:
+        return value
+    return kind(value.detach() if api.is_torch_array(value) else value)
+
+
+def host_dtype(array: Array) -> np.dtype[Any]:
+    """Return the NumPy dtype for an array's; single precision for halves that NumPy has not."""
+    name = str(array.dtype).rpartition(".")[2]
+    return np.dtype("float32" if name == "bfloat16" else name)
+
+
+def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
+    """Copy an array of any library and device to NumPy."""
+    xp = api.array_namespace(array)
+    if xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits < 32:
+        array = xp.astype(array, xp.float32)  # NumPy has no bfloat16
+    if api.is_torch_array(array):
+        array = array.detach()
+    if api.is_array_api_strict_namespace(xp):
+        array = api.to_device(array, xp.Device("CPU_DEVICE"))
+    elif not api.is_jax_array(array):  # which NumPy can read wherever it is
+        array = api.to_device(array, "cpu")
+    return np.asarray(array).astype(dtype)

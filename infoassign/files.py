@@ -1,0 +1,91 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, cast
+from uuid import uuid4
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of `path` only once it is complete and on disk.
+
+    Whatever goes wrong before (an exception, a full disk, a killed process), `path` keeps what it held. On Linux the
+    file has no name until then, so that not even a killed process leaves anything behind.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full; the message names `path`.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "answer.txt"
+    >>> with replacing(path) as file:
+    ...     _ = file.write(b"42")
+    >>> path.read_text()
+    '42'
+    """
+    temporary: Path | None = None
+    try:
+        file, temporary = _open(path)
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if temporary is None:
+                temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+                _name(file, temporary)
+        temporary.replace(path)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename != str(path):
+            raise OSError(
+                error.errno,
+                f"could not write ({error.strerror or error}); what it held before is kept",
+                str(path),
+            ) from error
+        raise
+
+
+def _open(path: Path) -> tuple[BinaryIO, Path | None]:
+    """Open a file in the folder of `path`, without a name where the file system can do that."""
+    unnamed = _open_unnamed(path.parent)
+    if unnamed is not None:
+        return unnamed, None
+    file = NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+    # Temporary files are private; the file that stays gets the permissions of any other.
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(file.fileno(), 0o666 & ~umask)
+    return cast(BinaryIO, file), Path(file.name)
+
+
+def _open_unnamed(folder: Path) -> BinaryIO | None:
+    """Open a file without a name, or return None where that cannot be done; why is for others to find out."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").exists():
+        return None
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
+    except OSError:
+        return None
+
+
+def _name(file: BinaryIO, path: Path) -> None:
+    """Give a file without a name one that is free."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:  # Python follows the link from /proc only where it is told a folder, too
+        os.link(f"/proc/self/fd/{file.fileno()}", path.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, in UTF-8."""
+    with replacing(path) as file:
+        file.write(text.encode())
