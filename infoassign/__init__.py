@@ -23,10 +23,10 @@ True
 """
 
 from infoassign.assignment import assign, mira, sinkhorn
+from infoassign.auction import BalancedLabels
 from infoassign.evaluate import dual_objective, duality_gap, kkt_residual, primal_objective
 from infoassign.information import entropy, mutual_information
 from infoassign.result import Assignment, Status, Verification
-from infoassign.rounding import BalancedLabels
 from infoassign.scores import FactoredScores, ScoresChangedError, StreamedScores
 from infoassign.sharding import ShardMismatchError
 

@@ -8,10 +8,10 @@ import array_api_compat as api
 import numpy as np
 
 from infoassign.arrays import on_host
+from infoassign.auction import feasible
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
 from infoassign.result import Assignment
-from infoassign.rounding import feasible
 from infoassign.scores import DenseScores, NoRows, Scores, as_scores
 from infoassign.sharding import AllSum, ShardedSweep, agree, bound, identity
 from infoassign.solver import solve

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoassign.arrays import host_dtype, on_host, scalar_or_array
+from infoassign.auction import BalancedLabels, DenseMarket, balanced_labels
 from infoassign.information import entropy
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
-from infoassign.rounding import BalancedLabels, balanced_labels, certify_exact, exact_marginal, newton_correction
+from infoassign.rounding import certify_exact, exact_marginal, newton_correction
 from infoassign.scores import DenseScores, NoRows, Scores, write_npy
 from infoassign.sharding import AllSum, ShardedSweep
 from infoassign.validation import check_companion, check_scores
@@ -390,7 +391,7 @@ class Assignment:
         price = on_host(point.potential).reshape(-1, columns)
         prior = np.broadcast_to(np.exp(on_host(self._family.log_prior)), (*batch, columns)).reshape(-1, columns)
         solved = [
-            balanced_labels(s, rows * r / r.sum(), v, tol * self._family.epsilon)
+            balanced_labels(DenseMarket(s), rows * r / r.sum(), v, tol * self._family.epsilon)
             for s, r, v in zip(scores, prior, price, strict=True)
         ]
         xp, device = api.array_namespace(labels), api.device(labels)
