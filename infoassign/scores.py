@@ -7,6 +7,7 @@ seam). :mod:`infoassign.sharding` spreads any of them over ranks.
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from math import inf
 from os import PathLike
 from pathlib import Path
@@ -323,7 +324,7 @@ class StreamedScores:
 
     def in_float64(self) -> "StreamedScores":
         """Return the same scores on the host in float64."""
-        return StreamedScores(lambda: (on_host(chunk) for chunk in self.chunks()))
+        return StreamedScores(lambda: (on_host(chunk) for chunk in chain([self.like], self.chunks())))
 
     def store(self, path: str | PathLike[str], *, dtype: str = "float16") -> "StreamedScores":
         """Write the scores to a file once and return them as read from there, in a precision that saves space.
