@@ -14,6 +14,7 @@ from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
     check_potential,
     check_scores,
+    constant,
     count,
     first,
     in_problem,
@@ -264,6 +265,7 @@ def _assign(
         names = ", ".join(repr(name) for name in ACCELERATIONS)
         raise ValueError(f"acceleration must be one of {names}; got {acceleration!r}")
     xp = check_scores(scores, check_finite=check_finite)
+    scores = constant(scores)
     if strength == inf and check_finite:
         without_row = xp.all(scores == -xp.inf, axis=-2)
         if bool(xp.any(without_row)):
@@ -272,7 +274,7 @@ def _assign(
                 f"column {index[-1]} of scores{in_problem(index[:-1])} is all -inf, so no plan can give it its share;"
                 " leave it out, or give a finite strength"
             )
-    family, sweep = prepare(scores, epsilon, strength, prior, check_finite=check_finite)
+    family, sweep = prepare(scores, epsilon, strength, constant(prior), check_finite=check_finite)
     solution = solve(
         sweep,
         family,
@@ -306,7 +308,7 @@ def _start(
         # The columns of exp(s / epsilon) as if they were those of a plan.
         return plain_step_from(family, zero, sweep.log_column_sums() - log(scores.shape[-2]))
     potential: Array = start.potential if isinstance(start, Assignment) else start
-    potential = unit * check_potential("start", potential, scores, sweep.vector_dtype)
+    potential = unit * check_potential("start", constant(potential), scores, sweep.vector_dtype)
     if check_finite and bool(xp.any(xp.isnan(potential) | (potential == -xp.inf))):
         raise ValueError("start must not hold NaN or -inf")
     # +inf is the price of a label that could not be used; here it may be usable, at the highest price there is.

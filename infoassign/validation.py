@@ -42,6 +42,11 @@ def count(name: str, value: object) -> int:
     return int(value)
 
 
+def constant(array: Array) -> Array:
+    """Return an array without its history: what is solved for is not recorded by torch's autograd."""
+    return array.detach() if api.is_torch_array(array) else array
+
+
 def check_scores(scores: Array, *, check_finite: bool) -> Any:
     """Return the namespace of the scores, or say what is wrong with them."""
     if not api.is_array_api_obj(scores):
