@@ -1,6 +1,7 @@
 """From scores to an assignment: validate, choose, solve."""
 
 from math import inf, log
+from typing import Any, Literal, TypeAlias
 
 import array_api_compat as api
 import numpy as np
@@ -12,7 +13,9 @@ from infoassign.rounding import feasible
 from infoassign.solver import solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
+    check_gradient,
     check_potential,
+    check_prior,
     check_scores,
     constant,
     count,
@@ -21,24 +24,30 @@ from infoassign.validation import (
     not_negative,
     positive,
     real,
+    weight,
 )
 from infoassign_backends.protocol import Array, Sweep
 
 ACCELERATIONS: dict[str | None, Step] = {None: plain, "auto": quasi_newton, "quasi-newton": quasi_newton}
 """The steps that can be asked for by name; "auto" is what needed the fewest sweeps (see tests/benchmarks)."""
 
+Gradient: TypeAlias = Literal["none", "implicit"]
+Weight: TypeAlias = Any
+"""A number; with gradients, it may be a 0-d torch tensor."""
+
 
 def assign(
     scores: Array,
     *,
-    epsilon: float,
-    strength: float = inf,
+    epsilon: Weight,
+    strength: Weight = inf,
     prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
     acceleration: str | None = "auto",
     start: Array | Assignment | str | None = None,
     check_finite: bool = True,
+    gradient: Gradient = "none",
 ) -> Assignment:
     r"""Soft labels for a batch of scores, by entropic transport with a penalised or an exact marginal.
 
@@ -56,8 +65,7 @@ def assign(
     scores
         Shape (..., B, K), real floating (half precision is computed in float32), of any array library: the larger
         ``s_ij``, the better label j is for row i. Leading axes are a batch of problems. A row may be shifted by a
-        constant. ``-inf`` forbids a label to a row. For torch tensors the assignment is a constant: no gradient flows
-        through it.
+        constant. ``-inf`` forbids a label to a row.
     epsilon
         Weight of the rows' entropy, in units of the scores, > 0: the smaller, the harder the labels.
     strength
@@ -81,17 +89,23 @@ def assign(
     check_finite
         Look for NaN, ``+inf``, rows without a label and a wrong prior before solving. Without it, such scores give a
         NaN plan.
+    gradient
+        "none": the assignment is a constant, and no gradient flows through it. "implicit", for torch: its plan,
+        potential, marginal and objective have gradients in the scores, `prior`, `epsilon` and `strength`, of which the
+        last two may then be 0-d tensors (see :class:`infoassign.implicit.DifferentiableAssignment`). Memory does not
+        depend on the number of sweeps; backwards, a linear system is solved by conjugate gradients.
 
     Returns
     -------
     Assignment
-        Its `plan` is an array like `scores`; its `status` says whether `tol` was reached.
+        Its `plan` is an array like `scores`; its `status` says whether `tol` was reached. With gradients it is an
+        :class:`infoassign.implicit.DifferentiableAssignment`.
 
     Raises
     ------
     TypeError
         If `scores` is not an array, or not of a real floating dtype of at most double precision; if another array is
-        of another library.
+        of another library; if gradients are asked for and `scores` is not a torch tensor.
     ValueError
         If `scores` has fewer than two axes, is empty, has NaN, ``+inf`` or a row that is all ``-inf``, or under an
         exact marginal a column that is; or if another argument is out of its range, epsilon too small for the dtype
@@ -113,21 +127,27 @@ def assign(
     >>> assign(scores, epsilon=0.1, prior=prior, strength=10.0).marginal.round(2)[:3]
     array([0.18, 0.16, 0.14])
     """
-    epsilon, strength = positive("epsilon", epsilon), not_negative("strength", strength)
-    return _assign(scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+    check_gradient(gradient, scores)
+    epsilon, linked_epsilon = weight("epsilon", epsilon, positive, gradient)
+    strength, linked_strength = weight("strength", strength, not_negative, gradient)
+    assignment = _assign(scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+    if gradient == "none":
+        return assignment
+    return _differentiable(assignment, scores, prior, linked_epsilon, linked_strength, 1.0)
 
 
 def mira(
     scores: Array,
     *,
-    beta: float = 2 / 3,
-    temperature: float = 1.0,
+    beta: Weight = 2 / 3,
+    temperature: Weight = 1.0,
     prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
     acceleration: str | None = "auto",
     start: Array | Assignment | str | None = None,
     check_finite: bool = True,
+    gradient: Gradient = "none",
 ) -> Assignment:
     r"""Labels that carry as much information about their rows as a model's probabilities allow.
 
@@ -154,6 +174,8 @@ def mira(
         See :func:`assign`.
     start
         See :func:`assign`; a potential is in units of scores / temperature.
+    gradient
+        See :func:`assign`; with "implicit" `beta` and `temperature` may be 0-d tensors.
 
     Returns
     -------
@@ -181,29 +203,36 @@ def mira(
     >>> mira(logits, tol=0, max_sweeps=32, acceleration=None).sweeps
     32
     """
-    beta = real("beta", beta)
+    check_gradient(gradient, scores)
+    beta, linked_beta = weight("beta", beta, real, gradient)
     if not 0 <= beta < 1:
         raise ValueError(
             f"beta must be in [0, 1); got {beta!r} (beta = 1 asks for mutual information alone, which has no unique"
             " optimum; for sharper labels use a value such as 0.9)"
         )
     # In units of the raw scores everything is scaled by the temperature, so the scores need not be divided.
-    unit = positive("temperature", temperature)
-    return _assign(
+    unit, linked_unit = weight("temperature", temperature, positive, gradient)
+    assignment = _assign(
         scores, (1 - beta) * unit, beta * unit, unit, prior, tol, max_sweeps, acceleration, start, check_finite
+    )
+    if gradient == "none":
+        return assignment
+    return _differentiable(
+        assignment, scores, prior, (1 - linked_beta) * linked_unit, linked_beta * linked_unit, linked_unit
     )
 
 
 def sinkhorn(
     scores: Array,
     *,
-    epsilon: float = 0.05,
+    epsilon: Weight = 0.05,
     prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
     acceleration: str | None = "auto",
     start: Array | Assignment | str | None = None,
     check_finite: bool = True,
+    gradient: Gradient = "none",
 ) -> Assignment:
     r"""Labels under equipartition: every label gets an equal share of the rows, or the share that a prior gives it.
 
@@ -216,7 +245,7 @@ def sinkhorn(
         Similarities, logits or log-probabilities, shape (..., B, K); see :func:`assign`.
     epsilon
         Weight of the entropy, in units of the scores, > 0; SwAV's 0.05 is for cosine similarities.
-    prior, tol, max_sweeps, acceleration, start, check_finite
+    prior, tol, max_sweeps, acceleration, start, check_finite, gradient
         See :func:`assign`; `tol` bounds the L1 distance of the marginal from the prior.
 
     Returns
@@ -242,8 +271,10 @@ def sinkhorn(
     >>> sinkhorn(scores, start="columns", tol=0, max_sweeps=3, acceleration=None).sweeps
     3
     """
-    epsilon = positive("epsilon", epsilon)
-    return _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+    check_gradient(gradient, scores)
+    epsilon, linked_epsilon = weight("epsilon", epsilon, positive, gradient)
+    assignment = _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, check_finite)
+    return assignment if gradient == "none" else _differentiable(assignment, scores, prior, linked_epsilon, inf, 1.0)
 
 
 def _assign(
@@ -285,6 +316,19 @@ def _assign(
         feasible=(lambda: _feasible(scores, family)) if family.exact else None,
     )
     return Assignment(_scores=scores, _sweep=sweep, _family=family, _solution=solution, _unit=unit)
+
+
+def _differentiable(
+    assignment: Assignment, scores: Array, prior: Array | None, epsilon: Weight, strength: Weight, unit: Weight
+) -> Assignment:
+    """Give an assignment of torch tensors the graph of what it was solved for, which loads torch."""
+    from infoassign.implicit import RowScores, attach
+
+    log_prior = assignment._family.log_prior
+    if prior is not None:
+        log_prior = check_prior(prior, scores, log_prior.dtype, check_finite=False)
+    dense = RowScores((scores,), (), lambda rows: rows)
+    return attach(assignment, dense, epsilon=epsilon, strength=strength, temperature=unit, log_prior=log_prior)
 
 
 def _start(

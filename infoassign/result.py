@@ -201,6 +201,11 @@ class Assignment:
 
         For an exact marginal, where the plan may miss the prior a little, it is the linear and the entropic term.
         """
+        return scalar_or_array(self._objective / self._unit)
+
+    @property
+    def _objective(self) -> Array:
+        """The same, an array of shape (...,) in units of the raw scores."""
         family, point = self._family, self._solution.point
         xp = api.array_namespace(point.dual)
         value = family.epsilon * point.dual - self._sweep.offset
@@ -209,7 +214,7 @@ class Assignment:
             value = value + xp.sum(xp.where(point.usable, point.potential * missing, 0.0), axis=-1)
         else:
             value = value + self._certificate.gap
-        return scalar_or_array(value / self._unit)
+        return value
 
     @property
     def sweeps(self) -> Any:
@@ -236,8 +241,9 @@ class Assignment:
     @property
     def perplexity(self) -> Any:
         """``exp H(marginal)``: the effective number of labels in use, between 1 and K."""
-        marginal = self.marginal
-        return scalar_or_array(api.array_namespace(marginal).exp(entropy(marginal)))
+        log_marginal = self._solution.point.log_marginal
+        xp = api.array_namespace(log_marginal)
+        return scalar_or_array(xp.exp(entropy(xp.exp(log_marginal))))
 
     def assign_new(self, scores: Array, *, check_finite: bool = True) -> Array:
         """Label rows never seen at the solved potential, ``w ∝ exp((s - v) / epsilon)``.
@@ -274,8 +280,13 @@ class Assignment:
         scores = xp.where(point.usable[..., None, :], scores, -xp.inf)
         if check_finite and bool(xp.any(xp.all(scores == -xp.inf, axis=-1))):
             raise ValueError("a row of scores may use only labels that no row might use in the problem that was solved")
+        return self._labelled(scores)
+
+    def _labelled(self, scores: Array) -> Array:
+        """Return the plan of scores of any rows, which each have a label that they may use."""
         sweep = backend_for(scores).prepare(scores, self._family.epsilon)
-        return xp.astype(sweep.plan(point.potential), scores.dtype, copy=False)
+        plan = sweep.plan(self._solution.point.potential)
+        return api.array_namespace(plan).astype(plan, scores.dtype, copy=False)
 
     def balanced_plan(self) -> Array:
         """Return a plan near this one whose marginal is the prior, up to rounding; like `plan`.

@@ -1,5 +1,6 @@
 """Arguments checked: an error names the argument, what was expected and what came."""
 
+from collections.abc import Callable
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -31,6 +32,17 @@ def not_negative(name: str, value: object) -> float:
     if not number >= 0:
         raise ValueError(f"{name} must not be negative; got {number!r}")
     return number
+
+
+def weight(name: str, value: Any, check: Callable[[str, object], float], gradient: str) -> tuple[float, Any]:
+    """Return a weight as the number that is solved with, and as what is differentiated.
+
+    The second is the number again, or where gradients are asked for a 0-d torch tensor in double precision.
+    """
+    if gradient != "none" and api.is_torch_array(value) and value.ndim == 0 and value.dtype.is_floating_point:
+        return check(name, value.item()), value.cpu().double()
+    number = check(name, value)
+    return number, number
 
 
 def count(name: str, value: object) -> int:
@@ -85,6 +97,17 @@ def check_scores(scores: Array, *, check_finite: bool) -> Any:
                 " every row needs a label that it may use"
             )
     return xp
+
+
+def check_gradient(gradient: object, scores: Array) -> None:
+    """Say so if gradients are asked for in a way that there is none, or of scores that cannot have them."""
+    if not isinstance(gradient, str) or gradient not in {"none", "implicit"}:
+        raise ValueError(f'gradient must be "none" or "implicit"; got {gradient!r}')
+    if gradient == "implicit" and not api.is_torch_array(scores):
+        raise TypeError(
+            f'gradient="implicit" needs scores that are a torch tensor; got {type(scores).__module__}.'
+            f'{type(scores).__name__}; convert them (torch.as_tensor), or leave gradient="none"'
+        )
 
 
 def check_prior(prior: Any, scores: Array, dtype: Any, *, check_finite: bool) -> Array:
