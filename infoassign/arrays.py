@@ -22,6 +22,12 @@ def host_dtype(array: Array) -> np.dtype[Any]:
     return np.dtype("float32" if name == "bfloat16" else name)
 
 
+def integer(array: Array) -> Any:
+    """Return the integer dtype that an array's library and device have labels in."""
+    xp = api.array_namespace(array)
+    return xp.__array_namespace_info__().default_dtypes(device=api.device(array))["integral"]
+
+
 def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
     """Copy an array of any library and device to NumPy."""
     xp = api.array_namespace(array)

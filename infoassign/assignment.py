@@ -1,7 +1,7 @@
 """From scores to an assignment: validate, choose, solve."""
 
 from math import inf, log
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from zlib import crc32
 
 import array_api_compat as api
@@ -12,18 +12,22 @@ from infoassign.auction import feasible
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
 from infoassign.result import Assignment
-from infoassign.scores import DenseScores, NoRows, Scores, as_scores
+from infoassign.scores import DenseScores, FactoredScores, NoRows, Scores, as_scores
 from infoassign.sharding import AllSum, ShardedSweep, agree, bound, identity
 from infoassign.solver import solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
+    check_gradient,
     check_potential,
+    check_prior,
+    constant,
     count,
     first,
     in_problem,
     not_negative,
     positive,
     real,
+    weight,
 )
 from infoassign_backends.protocol import Array, Sweep
 
@@ -34,13 +38,16 @@ ROWS_FOR_A_LABEL = 4
 """How many rows of a sample there must be for each label, for a start from it."""
 SAMPLE_TOL, SAMPLE_SWEEPS = 1e-2, 300
 """How exactly the sample's problem is solved; more would be lost in the sample's own error."""
+Gradient: TypeAlias = Literal["none", "implicit"]
+Weight: TypeAlias = Any
+"""A number; with gradients, it may be a 0-d torch tensor."""
 
 
 def assign(
     scores: Array | Scores,
     *,
-    epsilon: float,
-    strength: float = inf,
+    epsilon: Weight,
+    strength: Weight = inf,
     prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
@@ -48,6 +55,7 @@ def assign(
     start: Array | Assignment | str | None = None,
     all_sum: AllSum | None = None,
     check_finite: bool = True,
+    gradient: Gradient = "none",
 ) -> Assignment:
     r"""Soft labels for a batch of scores, by entropic transport with a penalised or an exact marginal.
 
@@ -65,8 +73,8 @@ def assign(
     scores
         Shape (..., B, K), real floating (half precision is computed in float32), of any array library: the larger
         ``s_ij``, the better label j is for row i. Leading axes are a batch of problems. A row may be shifted by a
-        constant. ``-inf`` forbids a label to a row. For torch tensors the assignment is a constant: no gradient flows
-        through it. Or :class:`StreamedScores`, :class:`FactoredScores`, for those bigger than memory.
+        constant. ``-inf`` forbids a label to a row. Or :class:`StreamedScores`, :class:`FactoredScores`, for those
+        bigger than memory.
     epsilon
         Weight of the rows' entropy, in units of the scores, > 0: the smaller, the harder the labels.
     strength
@@ -95,17 +103,23 @@ def assign(
     check_finite
         Look for NaN, ``+inf``, rows without a label and a wrong prior before solving. Without it, such scores give a
         NaN plan.
+    gradient
+        "none": the assignment is a constant, and no gradient flows through it. "implicit", for torch: its plan,
+        potential, marginal and objective have gradients in the scores, `prior`, `epsilon` and `strength`, of which the
+        last two may then be 0-d tensors (see :class:`infoassign.implicit.DifferentiableAssignment`). Memory does not
+        depend on the number of sweeps; backwards, a linear system is solved by conjugate gradients.
 
     Returns
     -------
     Assignment
-        Its `plan` is an array like `scores`; its `status` says whether `tol` was reached.
+        Its `plan` is an array like `scores`; its `status` says whether `tol` was reached. With gradients it is an
+        :class:`infoassign.implicit.DifferentiableAssignment`.
 
     Raises
     ------
     TypeError
         If `scores` is not an array, or not of a real floating dtype of at most double precision; if another array is
-        of another library.
+        of another library; if gradients are asked for and `scores` is not a torch tensor.
     ValueError
         If `scores` has fewer than two axes, is empty, has NaN, ``+inf`` or a row that is all ``-inf``, or under an
         exact marginal a column that is; or if another argument is out of its range, epsilon too small for the dtype
@@ -127,15 +141,22 @@ def assign(
     >>> assign(scores, epsilon=0.1, prior=prior, strength=10.0).marginal.round(2)[:3]
     array([0.18, 0.16, 0.14])
     """
-    epsilon, strength = positive("epsilon", epsilon), not_negative("strength", strength)
-    return _assign(scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite)
+    check_gradient(gradient, _graphed(scores), all_sum)
+    epsilon, linked_epsilon = weight("epsilon", epsilon, positive, gradient)
+    strength, linked_strength = weight("strength", strength, not_negative, gradient)
+    assignment = _assign(
+        scores, epsilon, strength, 1.0, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite
+    )
+    if gradient == "none":
+        return assignment
+    return _differentiable(assignment, scores, prior, linked_epsilon, linked_strength, 1.0)
 
 
 def mira(
     scores: Array | Scores,
     *,
-    beta: float = 2 / 3,
-    temperature: float = 1.0,
+    beta: Weight = 2 / 3,
+    temperature: Weight = 1.0,
     prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
@@ -143,6 +164,7 @@ def mira(
     start: Array | Assignment | str | None = None,
     all_sum: AllSum | None = None,
     check_finite: bool = True,
+    gradient: Gradient = "none",
 ) -> Assignment:
     r"""Labels that carry as much information about their rows as a model's probabilities allow.
 
@@ -169,6 +191,8 @@ def mira(
         See :func:`assign`.
     start
         See :func:`assign`; a potential is in units of scores / temperature.
+    gradient
+        See :func:`assign`; with "implicit" `beta` and `temperature` may be 0-d tensors.
 
     Returns
     -------
@@ -196,23 +220,29 @@ def mira(
     >>> mira(logits, tol=0, max_sweeps=32, acceleration=None).sweeps
     32
     """
-    beta = real("beta", beta)
+    check_gradient(gradient, _graphed(scores), all_sum)
+    beta, linked_beta = weight("beta", beta, real, gradient)
     if not 0 <= beta < 1:
         raise ValueError(
             f"beta must be in [0, 1); got {beta!r} (beta = 1 asks for mutual information alone, which has no unique"
             " optimum; for sharper labels use a value such as 0.9)"
         )
     # In units of the raw scores everything is scaled by the temperature, so the scores need not be divided.
-    unit = positive("temperature", temperature)
-    return _assign(
+    unit, linked_unit = weight("temperature", temperature, positive, gradient)
+    assignment = _assign(
         scores, (1 - beta) * unit, beta * unit, unit, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite
+    )
+    if gradient == "none":
+        return assignment
+    return _differentiable(
+        assignment, scores, prior, (1 - linked_beta) * linked_unit, linked_beta * linked_unit, linked_unit
     )
 
 
 def sinkhorn(
     scores: Array | Scores,
     *,
-    epsilon: float = 0.05,
+    epsilon: Weight = 0.05,
     prior: Array | None = None,
     tol: float = 1e-5,
     max_sweeps: int = 1000,
@@ -220,6 +250,7 @@ def sinkhorn(
     start: Array | Assignment | str | None = None,
     all_sum: AllSum | None = None,
     check_finite: bool = True,
+    gradient: Gradient = "none",
 ) -> Assignment:
     r"""Labels under equipartition: every label gets an equal share of the rows, or the share that a prior gives it.
 
@@ -232,7 +263,7 @@ def sinkhorn(
         Similarities, logits or log-probabilities, shape (..., B, K); see :func:`assign`.
     epsilon
         Weight of the entropy, in units of the scores, > 0; SwAV's 0.05 is for cosine similarities.
-    prior, tol, max_sweeps, acceleration, start, all_sum, check_finite
+    prior, tol, max_sweeps, acceleration, start, all_sum, check_finite, gradient
         See :func:`assign`; `tol` bounds the L1 distance of the marginal from the prior.
 
     Returns
@@ -258,8 +289,10 @@ def sinkhorn(
     >>> sinkhorn(scores, start="columns", tol=0, max_sweeps=3, acceleration=None).sweeps
     3
     """
-    epsilon = positive("epsilon", epsilon)
-    return _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite)
+    check_gradient(gradient, _graphed(scores), all_sum)
+    epsilon, linked_epsilon = weight("epsilon", epsilon, positive, gradient)
+    assignment = _assign(scores, epsilon, inf, 1.0, prior, tol, max_sweeps, acceleration, start, all_sum, check_finite)
+    return assignment if gradient == "none" else _differentiable(assignment, scores, prior, linked_epsilon, inf, 1.0)
 
 
 def _assign(
@@ -281,7 +314,8 @@ def _assign(
     if not isinstance(acceleration, str | None) or acceleration not in ACCELERATIONS:
         names = ", ".join(repr(name) for name in ACCELERATIONS)
         raise ValueError(f"acceleration must be one of {names}; got {acceleration!r}")
-    source = as_scores(scores)
+    source = as_scores(constant(scores))
+    prior = constant(prior)
     if all_sum is None:
         source.check(check_finite=check_finite)
         if source.rows == 0:
@@ -339,6 +373,29 @@ def _refuse_unusable(usable: Array) -> None:
         )
 
 
+def _graphed(scores: Array | Scores) -> Array | Scores:
+    """Return the array that tells whether scores can have gradients."""
+    return scores.given.features if isinstance(scores, FactoredScores) else scores
+
+
+def _differentiable(
+    assignment: Assignment,
+    scores: Array | FactoredScores,
+    prior: Array | None,
+    epsilon: Weight,
+    strength: Weight,
+    unit: Weight,
+) -> Assignment:
+    """Give an assignment of torch tensors the graph of what it was solved for, which loads torch."""
+    from infoassign.implicit import attach, factored, row_by_row
+
+    log_prior = assignment._family.log_prior
+    if prior is not None:
+        log_prior = check_prior(prior, assignment._scores.like, log_prior.dtype, check_finite=False)
+    rows = factored(scores.given) if isinstance(scores, FactoredScores) else row_by_row(scores)
+    return attach(assignment, rows, epsilon=epsilon, strength=strength, temperature=unit, log_prior=log_prior)
+
+
 def _start(
     start: Array | Assignment | str | None,
     source: Scores,
@@ -365,7 +422,7 @@ def _start(
         # The columns of exp(s / epsilon) as if they were those of a plan.
         return plain_step_from(family, zero, sweep.log_column_sums() - log(sweep.rows))
     potential: Array = start.potential if isinstance(start, Assignment) else start
-    potential = unit * check_potential("start", potential, like, sweep.vector_dtype)
+    potential = unit * check_potential("start", constant(potential), like, sweep.vector_dtype)
     if check_finite and bool(xp.any(xp.isnan(potential) | (potential == -xp.inf))):
         raise ValueError("start must not hold NaN or -inf")
     # +inf is the price of a label that could not be used; here it may be usable, at the highest price there is.
@@ -389,12 +446,13 @@ def _from_sample(source: Scores, zero: Array, family: Family, all_sum: AllSum | 
     rows = source.sample()
     if rows is None:
         return zero
+    drawn = zero[..., :1] + rows.shape[0]
+    if float((drawn if all_sum is None else all_sum(drawn))[0]) < ROWS_FOR_A_LABEL * zero.shape[-1]:
+        return zero
     some: Scores = DenseScores(rows) if rows.shape[0] else NoRows(rows)
     sweep = some.prepare(family.epsilon)
     if all_sum is not None:
         sweep = ShardedSweep(sweep, some.usable(), family.epsilon, all_sum)
-    if sweep.rows < ROWS_FOR_A_LABEL * zero.shape[-1]:
-        return zero
     near = max(tol, SAMPLE_TOL)
     found = solve(sweep, family, zero, quasi_newton, tol=near, max_sweeps=SAMPLE_SWEEPS)
     return found.point.potential

@@ -104,20 +104,26 @@ class DenseMarket:
 
     def best(self, rows: NDArray[np.int64] | None, price: Float, number: int) -> Candidates:
         """Rank tile by tile; see :meth:`Market.best`."""
-        n, m = self.rows if rows is None else len(rows), min(number, self.columns)
-        columns, scores, rest = np.empty((n, m), np.int64), np.empty((n, m)), np.full(n, -np.inf)
-        step = max(1, TILE // self.columns)
-        for tile in (slice(start, start + step) for start in range(0, n, step)):
-            some = self._scores[tile if rows is None else rows[tile]]
-            if m == self.columns:
-                columns[tile], scores[tile] = np.arange(m), some
-                continue
-            worth = some - price
-            order = np.argpartition(worth, -m - 1, axis=1)
-            columns[tile] = order[:, -m:]
-            scores[tile] = np.take_along_axis(some, columns[tile], axis=1)
-            rest[tile] = np.take_along_axis(worth, order[:, -m - 1 : -m], axis=1)[:, 0]
-        return Candidates(columns, scores, rest)
+        n, step = self.rows if rows is None else len(rows), max(1, TILE // self.columns)
+        tiles = (slice(start, start + step) for start in range(0, n, step))
+        return joined([best_of(self._scores[tile if rows is None else rows[tile]], price, number) for tile in tiles])
+
+
+def best_of(scores: Float, price: Float, number: int) -> Candidates:
+    """Return the best columns of some scores in memory; see :meth:`Market.best`."""
+    n, columns = scores.shape
+    if number >= columns:
+        return Candidates(np.tile(np.arange(columns), (n, 1)), scores, np.full(n, -np.inf))
+    worth = scores - price
+    order = np.argpartition(worth, -number - 1, axis=1)
+    listed = order[:, -number:]
+    rest = np.take_along_axis(worth, order[:, -number - 1 : -number], axis=1)[:, 0]
+    return Candidates(listed, np.take_along_axis(scores, listed, axis=1), rest)
+
+
+def joined(parts: list[Candidates]) -> Candidates:
+    """Put the candidates of consecutive rows together."""
+    return Candidates(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 class BalancedLabels(NamedTuple):

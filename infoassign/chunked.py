@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import array_api_compat as api
 
+from infoassign.arrays import integer
 from infoassign_backends import backend_for, readable
 from infoassign_backends.protocol import Array, Masses
 from infoassign_backends.reference import accurate_sum, log_sum_exp_of_columns, widest
@@ -68,7 +69,7 @@ class ChunkedSweep:
         xp = api.array_namespace(potential)
         wide = (xp.astype(chunk, self.vector_dtype, copy=False) for chunk in self._chunks())
         found = [xp.argmax(chunk - potential, axis=-1) for chunk in wide]
-        return xp.concat([xp.astype(potential[:0], xp.int64), *found])
+        return xp.concat([xp.astype(potential[:0], integer(potential)), *found])
 
     def apply(self, potential: Array, x: Array) -> Array:
         xp = api.array_namespace(potential)

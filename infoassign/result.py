@@ -11,9 +11,10 @@ import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
-from infoassign.arrays import host_dtype, on_host, scalar_or_array
-from infoassign.auction import BalancedLabels, DenseMarket, balanced_labels
+from infoassign.arrays import host_dtype, integer, on_host, scalar_or_array
+from infoassign.auction import BalancedLabels, balanced_labels
 from infoassign.information import entropy
+from infoassign.markets import ShardedMarket, market_of
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
 from infoassign.rounding import certify_exact, exact_marginal, newton_correction
 from infoassign.scores import DenseScores, NoRows, Scores, write_npy
@@ -55,6 +56,11 @@ _ADVICE = {
     Status.INFEASIBLE: "No plan on the allowed pairs has the prior as its marginal; allow more pairs, change the prior,"
     " or give a finite strength.",
 }
+
+NO_PLAN = (
+    "the plan of scores that are not in memory is not made as a whole; use iter_plan() for its rows in pieces,"
+    " write_plan(path) for a file, or labels"
+)
 
 
 class Solution(NamedTuple):
@@ -119,10 +125,7 @@ class Assignment:
     def _computed_plan(self) -> Array:
         """The plan in the dtype of the computation, which half precision would blur."""
         if not isinstance(self._scores, DenseScores | NoRows):
-            raise AttributeError(
-                "the plan of scores that are not in memory is not made as a whole; use iter_plan() for its rows in"
-                " pieces, write_plan(path) for a file, or labels"
-            )
+            raise AttributeError(NO_PLAN)
         pieces = list(self._sweep.iter_plan(self._solution.point.potential))
         return pieces[0] if pieces else self._scores.like
 
@@ -247,6 +250,11 @@ class Assignment:
 
         For an exact marginal, where the plan may miss the prior a little, it is the linear and the entropic term.
         """
+        return scalar_or_array(self._objective / self._unit)
+
+    @property
+    def _objective(self) -> Array:
+        """The same, an array of shape (...,) in units of the raw scores."""
         family, point = self._family, self._solution.point
         xp = api.array_namespace(point.dual)
         value = family.epsilon * point.dual - self._sweep.offset
@@ -255,7 +263,7 @@ class Assignment:
             value = value + xp.sum(xp.where(point.usable, point.potential * missing, 0.0), axis=-1)
         else:
             value = value + self._certificate.gap
-        return scalar_or_array(value / self._unit)
+        return value
 
     @property
     def sweeps(self) -> Any:
@@ -285,8 +293,9 @@ class Assignment:
     @property
     def perplexity(self) -> Any:
         """``exp H(marginal)``: the effective number of labels in use, between 1 and K."""
-        marginal = self.marginal
-        return scalar_or_array(api.array_namespace(marginal).exp(entropy(marginal)))
+        log_marginal = self._solution.point.log_marginal
+        xp = api.array_namespace(log_marginal)
+        return scalar_or_array(xp.exp(entropy(xp.exp(log_marginal))))
 
     def assign_new(self, scores: Array, *, check_finite: bool = True) -> Array:
         """Label rows never seen at the solved potential, ``w ∝ exp((s - v) / epsilon)``.
@@ -323,8 +332,13 @@ class Assignment:
         scores = xp.where(point.usable[..., None, :], scores, -xp.inf)
         if check_finite and bool(xp.any(xp.all(scores == -xp.inf, axis=-1))):
             raise ValueError("a row of scores may use only labels that no row might use in the problem that was solved")
+        return self._labelled(scores)
+
+    def _labelled(self, scores: Array) -> Array:
+        """Return the plan of scores of any rows, which each have a label that they may use."""
         sweep = backend_for(scores).prepare(scores, self._family.epsilon)
-        return xp.astype(next(sweep.iter_plan(point.potential)), scores.dtype, copy=False)
+        plan = next(sweep.iter_plan(self._solution.point.potential))
+        return api.array_namespace(plan).astype(plan, scores.dtype, copy=False)
 
     def balanced_plan(self) -> Array:
         """Return a plan near this one whose marginal is the prior, up to rounding; like `plan`.
@@ -384,20 +398,24 @@ class Assignment:
         """
         if not tol > 0:
             raise ValueError(f"tol must be positive; got {tol!r}")
-        labels = self.labels
-        batch, (rows, columns) = labels.shape[:-1], self._scores.like.shape[-2:]
-        scores = on_host(self._scores.like).reshape(-1, rows, columns)
-        point = self._solution.point
+        like, point = self._scores.like, self._solution.point
+        batch, columns = like.shape[:-2], like.shape[-1]
+        sharded = isinstance(self._sweep, ShardedSweep)
+        if sharded and batch:
+            raise ValueError(f"with rows spread over ranks this is for a single problem; got a batch {tuple(batch)}")
+        problems = [DenseScores(like[(*index, ...)]) for index in np.ndindex(batch)] if batch else [self._scores]
         price = on_host(point.potential).reshape(-1, columns)
         prior = np.broadcast_to(np.exp(on_host(self._family.log_prior)), (*batch, columns)).reshape(-1, columns)
-        solved = [
-            balanced_labels(DenseMarket(s), rows * r / r.sum(), v, tol * self._family.epsilon)
-            for s, r, v in zip(scores, prior, price, strict=True)
-        ]
-        xp, device = api.array_namespace(labels), api.device(labels)
-        found = xp.asarray(np.stack([of for of, _ in solved]).reshape(*batch, rows), dtype=labels.dtype, device=device)
-        losses = np.array([loss for _, loss in solved]).reshape(batch) / self._unit
-        return BalancedLabels(found, float(losses) if not batch else losses)
+        found, losses = [], []
+        for scores, r, v in zip(problems, prior, price, strict=True):
+            market = market_of(scores, self._sum_on_host if sharded else None)
+            labels, loss = balanced_labels(market, self.rows * r / r.sum(), v, tol * self._family.epsilon)
+            start = market.start if isinstance(market, ShardedMarket) else 0
+            found.append(labels[start : start + scores.rows])
+            losses.append(loss / self._unit)
+        xp, device = api.array_namespace(like), api.device(like)
+        shown = xp.asarray(np.stack(found).reshape(*batch, -1), dtype=integer(like), device=device)
+        return BalancedLabels(shown, np.array(losses).reshape(batch) if batch else losses[0])
 
     def verify(self) -> Verification:
         """Compute the certificate anew, in float64 on the host, about the plan as it is shown.

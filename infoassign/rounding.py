@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import array_api_compat as api
 
+from infoassign.conjugate import conjugate_gradients
 from infoassign.objective import Certificate, Family, Point, certificate, log_ratio, marginal_error
 from infoassign_backends.protocol import Array, Sweep
 
@@ -44,7 +45,6 @@ def newton_correction(sweep: Sweep, family: Family, point: Point) -> Correction:
     """Solve ``(D - S) z = wbar - r`` by conjugate gradients, preconditioned by D."""
     xp = api.array_namespace(point.potential)
     v = point.potential
-    unit = float(xp.finfo(v.dtype).eps)
     # A column that is all but empty cannot be filled by a part of itself.
     usable = point.log_marginal > log(float(xp.finfo(v.dtype).smallest_normal)) / 3
     wbar = xp.where(usable, xp.exp(point.log_marginal), 1.0)  # a stand-in that nothing is divided into
@@ -57,27 +57,7 @@ def newton_correction(sweep: Sweep, family: Family, point: Point) -> Correction:
 
     excess = xp.where(usable, wbar - xp.exp(family.log_prior), 0.0)
     residual = excess - wbar * dot(excess, xp.ones_like(excess))  # orthogonal to the constants
-    z = xp.zeros_like(residual)
-    direction = residual / wbar
-    size = first = dot(residual, direction)
-    least = xp.ones_like(size)
-    going = size > unit**2
-    for _ in range(ITERATIONS):
-        if not bool(xp.any(going)):
-            break
-        product = curvature(direction)
-        bend, norm = dot(direction, product), dot(direction, wbar * direction)
-        least = xp.where(going, xp.minimum(least, xp.maximum(bend, unit * norm) / xp.where(going, norm, 1.0)), least)
-        # Rows that use one label each leave no curvature, and nothing to move.
-        going = going & (bend > 4 * unit * norm)
-        length = xp.where(going, size / xp.where(going, bend, 1.0), 0.0)
-        z = z + length * direction
-        residual = residual - length * product
-        following = dot(residual, residual / wbar)
-        ratio = xp.where(going, following / xp.where(going, size, 1.0), 0.0)
-        direction = residual / wbar + ratio * direction
-        size = following
-        going = going & (size > xp.maximum(1e-20 * first, xp.full_like(first, unit**2)))
+    z, least = conjugate_gradients(curvature, residual, wbar, usable, iterations=ITERATIONS)
     z = z - dot(wbar, z)
     row_means = sweep.apply(v, z)
     # Measured, not believed: the recursion's residual drifts from the true one.

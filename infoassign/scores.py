@@ -20,7 +20,17 @@ import numpy as np
 from infoassign.arrays import on_host
 from infoassign.chunked import ChunkedSweep, Extent
 from infoassign.files import replacing
-from infoassign.validation import check_array, check_chunk, check_factors, check_scores, check_values, count, positive
+from infoassign.validation import (
+    check_array,
+    check_chunk,
+    check_factors,
+    check_scores,
+    check_values,
+    constant,
+    count,
+    positive,
+    weight,
+)
 from infoassign_backends import backend_for
 from infoassign_backends.host import pieces
 from infoassign_backends.protocol import Array, Sweep
@@ -120,6 +130,7 @@ class NoRows:
         self.like = like
         self.rows = 0
         self.spread = 0.0
+        self.extent = Extent(0, 0.0, 0.0, 0.0, 0.0)
 
     def check(self, *, check_finite: bool) -> None:
         if self.like.ndim != 2 or self.like.shape[-1] == 0:
@@ -130,7 +141,7 @@ class NoRows:
         return xp.zeros(self.like.shape[-1:], dtype=xp.bool, device=api.device(self.like))
 
     def prepare(self, epsilon: float) -> Sweep:
-        return ChunkedSweep(self.chunks, self.like, Extent(0, 0.0, 0.0, 0.0, 0.0), epsilon)
+        return ChunkedSweep(self.chunks, self.like, self.extent, epsilon)
 
     def chunks(self) -> Iterator[Array]:
         yield from ()
@@ -218,12 +229,12 @@ class StreamedScores:
             )
         if self._chunk_rows is None:
             return iter(self._source())
-        rows_at_a_time = pieces(self._source, self._chunk_rows * self._source.shape[1])
+        rows_at_a_time = pieces(self._source.shape, self._chunk_rows * self._source.shape[1])
         return (touched(self._source[piece, :]) for piece in rows_at_a_time)
 
     def _read(self) -> Iterator[Array]:
         """Read all once, one chunk ahead of who asks."""
-        return read_ahead(self._raw())
+        return read_ahead(constant(chunk) for chunk in self._raw())
 
     @cached_property
     def _survey(self) -> Survey:
@@ -267,18 +278,23 @@ class StreamedScores:
         """No row of them: an array of their library, device, dtype and labels, shape (0, K)."""
         for chunk in self._raw():
             check_chunk(0, chunk, None)
-            return chunk[:0, :]
+            return constant(chunk)[:0, :]
         raise ValueError("scores must not be empty; the iterator gave nothing, not even a chunk of shape (0, labels)")
 
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return self._survey.extent.rows
+        return self.extent.rows
 
     @property
     def spread(self) -> Array:
         """The largest difference of two finite scores of one row."""
-        return self._survey.extent.spread
+        return self.extent.spread
+
+    @property
+    def extent(self) -> Extent:
+        """What the first pass found out about the scores."""
+        return self._survey.extent
 
     def check(self, *, check_finite: bool) -> None:
         """Look at all once, if that has not been done; a look at the values comes with it."""
@@ -290,7 +306,7 @@ class StreamedScores:
 
     def prepare(self, epsilon: float) -> Sweep:
         """Prepare the sweep over them."""
-        return ChunkedSweep(self.chunks, self.like, self._survey.extent, epsilon)
+        return ChunkedSweep(self.chunks, self.like, self.extent, epsilon)
 
     def chunks(self) -> Iterator[Array]:
         """Yield the scores, some rows at a time.
@@ -377,6 +393,15 @@ class StreamedScores:
         return f"StreamedScores({type(self._source).__name__})"
 
 
+class Factors(NamedTuple):
+    """What scores are made of, as given: for torch tensors, with the history that gradients go back to."""
+
+    features: Array
+    prototypes: Array
+    temperature: Any
+    bias: Array | None
+
+
 class FactoredScores:
     """Scores that are the products of features and prototypes, never multiplied out: ``f_i . p_j / temperature + b_j``.
 
@@ -390,7 +415,7 @@ class FactoredScores:
     prototypes
         Shape (K, D), of the same library, dtype and device.
     temperature
-        What divides the products, > 0.
+        What divides the products, > 0; for gradients it may be a 0-d torch tensor.
     bias
         Added to every row's scores, shape (K,); ``-inf`` removes a label. Default: none.
 
@@ -411,10 +436,11 @@ class FactoredScores:
     ((1000,), True)
     """
 
-    def __init__(self, features: Array, prototypes: Array, temperature: float = 1.0, bias: Array | None = None) -> None:
-        self.temperature = positive("temperature", temperature)
+    def __init__(self, features: Array, prototypes: Array, temperature: Any = 1.0, bias: Array | None = None) -> None:
         check_factors(features, prototypes, bias)
-        self.features, self.prototypes, self.bias = features, prototypes, bias
+        self.temperature: float = weight("temperature", temperature, positive, "implicit")[0]
+        self.features, self.prototypes, self.bias = constant(features), constant(prototypes), constant(bias)
+        self.given = Factors(features, prototypes, temperature, bias)
 
     @property
     def like(self) -> Array:
@@ -429,11 +455,12 @@ class FactoredScores:
         return int(self.features.shape[0])
 
     @cached_property
-    def _extent(self) -> Extent:
+    def extent(self) -> Extent:
+        """What is known of the scores from their factors."""
         xp = api.array_namespace(self.prototypes)
 
         def longest(matrix: Array) -> float:
-            parts = (xp.astype(matrix[piece, :], widest(matrix)) for piece in pieces(matrix, PRODUCT))
+            parts = (xp.astype(matrix[piece, :], widest(matrix)) for piece in pieces(matrix.shape, PRODUCT))
             norms = [float(xp.max(xp.linalg.vector_norm(part, axis=-1))) for part in parts]
             # A NaN is not to be lost among them.
             return float(np.max(norms, initial=0.0))
@@ -454,12 +481,12 @@ class FactoredScores:
     @property
     def spread(self) -> Array:
         """A bound on the difference of two finite scores of one row."""
-        return self._extent.spread
+        return self.extent.spread
 
     def check(self, *, check_finite: bool) -> None:
         """Look at the factors; that their products are finite follows from it."""
         if check_finite:
-            self._extent  # noqa: B018  (says what is wrong)
+            self.extent  # noqa: B018  (says what is wrong)
 
     def usable(self) -> Array:
         """Return which labels some row may use, shape (K,)."""
@@ -470,13 +497,12 @@ class FactoredScores:
 
     def prepare(self, epsilon: float) -> Sweep:
         """Prepare the sweep over them."""
-        return ChunkedSweep(self.chunks, self.like, self._extent, epsilon)
+        return ChunkedSweep(self.chunks, self.like, self.extent, epsilon)
 
     def chunks(self) -> Iterator[Array]:
         """Yield the scores, some rows at a time, as they are multiplied out."""
-        columns = self.prototypes.shape[0]
         # The same tiles on every pass, so that every pass rounds alike.
-        for piece in pieces(self.features, PRODUCT // columns * self.features.shape[1]):
+        for piece in pieces((self.rows, self.prototypes.shape[0]), PRODUCT):
             yield self._product(self.features[piece, :])
 
     @cached_property

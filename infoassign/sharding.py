@@ -78,6 +78,22 @@ def bound(all_sum: AllSum, values: Array) -> Array:
     return xp.where((norm > 0) & xp.isfinite(total), xp.minimum(norm * (1 + 1e-6), total), total)
 
 
+def sum_or_stop(all_sum: AllSum, compute: Callable[[], Array], like: Array) -> Array:
+    """Sum over the ranks what each computes, shape (..., n) as `like`, or stop on all if one of them cannot."""
+    xp, failure = api.array_namespace(like), None
+    try:
+        values = compute()
+    except Exception as error:  # noqa: BLE001  (raised below, when the other ranks know)
+        failure, values = error, xp.full_like(like, xp.nan)
+    failed = xp.full_like(values[..., :1], float(failure is not None))
+    total = all_sum(xp.concat([values, failed], axis=-1))
+    if failure is not None:
+        raise failure
+    if readable(total) and bool(xp.any(total[..., -1] > 0)):  # elsewhere the NaN shows
+        raise RuntimeError("another rank failed in this pass over the scores; its own error says why")
+    return total[..., :-1]
+
+
 class ShardedSweep:
     """The rows of one rank in a sweep over all; see :class:`infoassign_backends.protocol.Sweep`.
 
@@ -110,21 +126,6 @@ class ShardedSweep:
         self._about: Array = 0 * counted
         """The last logarithms of the columns' masses: what exponentials are relative to, lest they underflow."""
 
-    def _sum(self, compute: Callable[[], Array], like: Array) -> Array:
-        """Sum a vector over the ranks, shape (..., n) as `like`, and learn whether all could compute theirs."""
-        xp, failure = api.array_namespace(like), None
-        try:
-            values = compute()
-        except Exception as error:  # noqa: BLE001  (raised below, when the other ranks know)
-            failure, values = error, xp.full_like(like, xp.nan)
-        failed = xp.full_like(values[..., :1], float(failure is not None))
-        total = self._all_sum(xp.concat([values, failed], axis=-1))
-        if failure is not None:
-            raise failure
-        if readable(total) and bool(xp.any(total[..., -1] > 0)):  # elsewhere the NaN shows
-            raise RuntimeError("another rank failed in this pass over the scores; its own error says why")
-        return total[..., :-1]
-
     def __call__(self, potential: Array) -> Masses:
         xp = api.array_namespace(potential)
         local: list[Array] = []
@@ -135,7 +136,7 @@ class ShardedSweep:
             shown = xp.exp(xp.clip(masses.log_columns - self._about, None, log(self._large) + 1))
             return xp.concat([shown, (masses.log_normalizers + self._lift)[..., None]], axis=-1)
 
-        total = self._sum(compute, xp.concat([potential, potential[..., :1]], axis=-1))
+        total = sum_or_stop(self._all_sum, compute, xp.concat([potential, potential[..., :1]], axis=-1))
         return Masses(self._logarithm(total[..., :-1], local[0]), total[..., -1], self.rows)
 
     def _logarithm(self, total: Array, local: Array) -> Array:
@@ -178,7 +179,7 @@ class ShardedSweep:
         return self._sweep.apply(potential, x)
 
     def apply_transpose(self, potential: Array, y: Array) -> Array:
-        return self._sum(lambda: self._sweep.apply_transpose(potential, y), potential)
+        return sum_or_stop(self._all_sum, lambda: self._sweep.apply_transpose(potential, y), potential)
 
     def log_column_sums(self) -> Array:
         return self._log_sum(self._sweep.log_column_sums())

@@ -1,5 +1,6 @@
 """Arguments checked: an error names the argument, what was expected and what came."""
 
+from collections.abc import Callable
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -33,6 +34,17 @@ def not_negative(name: str, value: object) -> float:
     return number
 
 
+def weight(name: str, value: Any, check: Callable[[str, object], float], gradient: str) -> tuple[float, Any]:
+    """Return a weight as the number that is solved with, and as what is differentiated.
+
+    The second is the number again, or where gradients are asked for a 0-d torch tensor in double precision.
+    """
+    if gradient != "none" and api.is_torch_array(value) and value.ndim == 0 and value.dtype.is_floating_point:
+        return check(name, value.item()), value.cpu().double()
+    number = check(name, value)
+    return number, number
+
+
 def count(name: str, value: object) -> int:
     """Return an argument that is an integer from 1 on."""
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -40,6 +52,11 @@ def count(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value!r}")
     return int(value)
+
+
+def constant(array: Array) -> Array:
+    """Return an array without its history: what is solved for is not recorded by torch's autograd."""
+    return array.detach() if api.is_torch_array(array) else array
 
 
 def check_array(name: str, array: Any) -> Any:
@@ -136,6 +153,19 @@ def check_factors(features: Any, prototypes: Any, bias: Any) -> None:
         )
     if bool(xp.any(xp.isnan(bias) | (bias == xp.inf))) or not bool(xp.any(bias > -xp.inf)):
         raise ValueError("bias must be finite, or -inf for labels that are removed, but not for all")
+
+
+def check_gradient(gradient: object, scores: Any, all_sum: object) -> None:
+    """Say so if gradients are asked for in a way that there is none, or of scores that cannot have them."""
+    if not isinstance(gradient, str) or gradient not in {"none", "implicit"}:
+        raise ValueError(f'gradient must be "none" or "implicit"; got {gradient!r}')
+    if gradient == "implicit" and not api.is_torch_array(scores):
+        raise TypeError(
+            f'gradient="implicit" needs scores that are a torch tensor; got {type(scores).__module__}.'
+            f'{type(scores).__name__}; convert them (torch.as_tensor), or leave gradient="none"'
+        )
+    if gradient == "implicit" and all_sum is not None:
+        raise ValueError('gradient="implicit" is for the rows of one process; leave all_sum out, or gradient="none"')
 
 
 def check_prior(prior: Any, scores: Array, dtype: Any, *, check_finite: bool) -> Array:

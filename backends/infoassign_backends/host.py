@@ -64,9 +64,9 @@ def _like(found: Any, array: Array) -> Array:
     return api.array_namespace(array).asarray(found)
 
 
-def pieces(matrix: Any, entries: int) -> list[slice]:
-    """Cut the rows of a matrix, of which its shape is enough, into slices of so many entries."""
-    rows, columns = matrix.shape
+def pieces(shape: tuple[int, int], entries: int) -> list[slice]:
+    """Cut the rows of a matrix of this shape into slices of so many entries."""
+    rows, columns = shape
     step = max(1, entries // columns)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
@@ -80,7 +80,7 @@ def masses(scores: Array, potential: Array, epsilon: float, offset: float, known
 
         if compiled.available():
             some_rows, underflow = compiled.sums, compiled.underflow(given.dtype)
-    cut = pieces(given, PIECE)
+    cut = pieces(given.shape, PIECE)
     parts = in_threads(lambda piece: some_rows(given[piece], price, epsilon, offset), cut)
     mass = np.sum([part[0] for part in parts], axis=0)
     with np.errstate(divide="ignore"):
@@ -124,7 +124,7 @@ def _exponents(x: Float, scores: NDArray[Any], price: Float, epsilon: float) -> 
 def numpy_sums(scores: NDArray[Any], price: Float, epsilon: float, offset: float) -> Sums:
     """Return the sums over some rows by NumPy."""
     mass, lse = np.zeros(scores.shape[1]), []
-    cut = pieces(scores, TILE)
+    cut = pieces(scores.shape, TILE)
     buffer = np.empty((cut[0].stop, scores.shape[1]))
     for tile in cut:
         x = buffer[: tile.stop - tile.start]
@@ -143,7 +143,7 @@ def plan(scores: Array, potential: Array, epsilon: float) -> Array:
     found = np.empty(given.shape, np.float64 if given.dtype == np.float64 else np.float32)
 
     def fill(piece: slice) -> None:
-        cut = pieces(given[piece], TILE)
+        cut = pieces((piece.stop - piece.start, given.shape[1]), TILE)
         buffer = np.empty((cut[0].stop, given.shape[1]))
         for tile in cut:
             there = slice(piece.start + tile.start, piece.start + tile.stop)
@@ -153,5 +153,5 @@ def plan(scores: Array, potential: Array, epsilon: float) -> Array:
             x /= x.sum(axis=1, keepdims=True)
             found[there] = x
 
-    in_threads(fill, pieces(given, PIECE))
+    in_threads(fill, pieces(given.shape, PIECE))
     return _like(found, scores)

