@@ -129,11 +129,45 @@ def measure(name: str, scores: Any, floor: Callable[[], None]) -> dict[str, Any]
     }
 
 
+def by_rows(scores: Any, features: Any, prototypes: Any) -> list[dict[str, float]]:
+    """Time single sweeps over more and more of the rows."""
+    lines = []
+    for rows in [number for number in (1_000, 10_000, 100_000, 1_000_000) if number <= len(scores)]:
+        line = {"rows": float(rows)}
+        for name, some in (
+            ("memory-mapped", ia.StreamedScores(scores[:rows])),
+            ("factored", ia.FactoredScores(features[:rows], prototypes)),
+        ):
+            sweep, potential = some.prepare(1 / LAMBDA), np.zeros(COLUMNS)
+            sweep(potential)
+            line[name] = float(np.median([seconds(lambda: sweep(potential)) for _ in range(3)]))  # noqa: B023
+        lines.append(line)
+    return lines
+
+
+def plot(lines: list[dict[str, float]], path: Path) -> None:
+    """Draw seconds a sweep against rows, both logarithmic, with a line of slope one."""
+    from matplotlib import pyplot as plt
+
+    rows = np.array([line["rows"] for line in lines])
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, marker in (("factored", "s"), ("memory-mapped", "o")):
+        axes.loglog(rows, [line[name] for line in lines], marker=marker, label=name)
+    axes.loglog(
+        rows, lines[-1]["memory-mapped"] * rows / rows[-1], "k:", linewidth=1, label="in proportion to the rows"
+    )
+    axes.set(xlabel="rows", ylabel="seconds a sweep", title=f"{COLUMNS} labels, {host.threads()} CPU cores")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--whole", action="store_true", help="all 1,281,167 rows")
     parser.add_argument("--folder", type=Path, help="where the problem is written, and looked for (default: temporary)")
     parser.add_argument("--out", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--plot", type=Path, help="draw seconds a sweep against rows here, as PNG")
     options = parser.parse_args()
     rows = ROWS if options.whole else ROWS // 16
     with tempfile.TemporaryDirectory() as temporary:
@@ -149,10 +183,14 @@ def main() -> None:
             measure("memory-mapped", ia.StreamedScores(scores), lambda: read_and_exponentiate(scores)),
             measure("factored", ia.FactoredScores(features, prototypes), lambda: multiply(features, weights)),
         ]
+        lines = by_rows(scores, features, prototypes)
+        if options.plot:
+            plot(lines, options.plot)
     machine = {"machine": platform.processor() or platform.machine(), "threads": host.threads(), "rows": rows}
-    print(json.dumps({**machine, "results": results}, indent=1))
+    found = json.dumps({**machine, "results": results, "seconds a sweep, by rows": lines}, indent=1)
+    print(found)
     if options.out:
-        options.out.write_text(json.dumps({**machine, "results": results}, indent=1))
+        options.out.write_text(found)
 
 
 if __name__ == "__main__":

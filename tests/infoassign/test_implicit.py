@@ -468,3 +468,58 @@ class TestRefusals:
         script = "import numpy, infoassign, sys; infoassign.mira(numpy.zeros((3, 2))); print('torch' in sys.modules)"
         finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert finished.stdout.split() == ["False"]
+
+
+class TestFactored:
+    """Features and prototypes have gradients, and the scores are never multiplied out."""
+
+    def given(self, *, single: bool = False) -> tuple[Any, ...]:
+        generator = torch.Generator().manual_seed(0)
+        dtype = torch.float32 if single else torch.float64
+        shapes = ((60, 5), (7, 5), (7,))
+        made = [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+        return tuple(each.requires_grad_() for each in (*made, torch.tensor(0.8, dtype=torch.float64)))
+
+    @pytest.mark.parametrize("options", [{"epsilon": 0.5}, {"epsilon": 0.4, "strength": 1.5}])
+    @pytest.mark.parametrize("single", [False, True])
+    def test_gradients_are_those_of_the_product(self, options: dict[str, Any], single: bool) -> None:
+        features, prototypes, bias, temperature = inputs = self.given(single=single)
+        target = torch.randn(60, 7, generator=torch.Generator().manual_seed(1), dtype=features.dtype)
+        settings: dict[str, Any] = {**options, "tol": 1e-5 if single else 1e-12, "gradient": "implicit"}
+
+        def loss(assignment: ia.Assignment) -> Any:
+            plan = torch.cat(list(assignment.iter_plan()))
+            return (plan * target).sum() + assignment.objective + assignment.potential.square().sum()
+
+        scores = features @ prototypes.T / temperature.to(features.dtype) + bias
+        expected = torch.autograd.grad(loss(ia.assign(scores, **settings)), inputs)
+        factored = ia.FactoredScores(features, prototypes, temperature, bias)
+        found = torch.autograd.grad(loss(ia.assign(factored, **settings)), inputs)
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_allclose(one, other, rtol=2e-3 if single else 1e-8, atol=1e-3 if single else 1e-9)
+
+    def test_the_plan_comes_in_pieces(self) -> None:
+        found = ia.assign(ia.FactoredScores(*self.given()[:2]), epsilon=0.5, gradient="implicit")
+        with pytest.raises(AttributeError, match="use iter_plan"):
+            found.plan  # noqa: B018
+        assert all(piece.requires_grad for piece in found.iter_plan())
+
+    def test_without_gradients_they_are_constants(self) -> None:
+        factored = ia.FactoredScores(*self.given()[:2])
+        found = ia.assign(factored, epsilon=0.5)
+        assert not next(found.iter_plan()).requires_grad
+        assert not found.potential.requires_grad
+        chunk = self.given()[0]
+        assert not ia.mira(ia.StreamedScores(lambda: iter([chunk]))).potential.requires_grad
+
+    def test_what_has_no_gradients(self) -> None:
+        scores = torch.zeros(4, 3)
+        with pytest.raises(
+            TypeError, match=r'gradient="implicit" needs scores that are a torch tensor.*StreamedScores'
+        ):
+            ia.mira(ia.StreamedScores(scores), gradient="implicit")
+        with pytest.raises(TypeError, match="needs scores that are a torch tensor; got numpy"):
+            ia.mira(ia.FactoredScores(np.ones((4, 2)), np.ones((3, 2))), gradient="implicit")
+        with pytest.raises(ValueError, match="is for the rows of one process"):
+            ia.mira(scores, gradient="implicit", all_sum=lambda x: x)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -419,3 +420,35 @@ def test_progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == found.sweeps
     assert "sweep 1: marginal error" in lines[0]
+
+
+def test_memory_is_that_of_the_chunk_and_reading_that_of_the_file() -> None:
+    """The cost model of docs/scale.md."""
+    rows, columns, chunk = 20_000, 100, 500
+    scores = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    read: list[int] = []
+
+    def chunks() -> Iterator[Any]:
+        for start in range(0, rows, chunk):
+            made = scores[start : start + chunk].copy()
+            read.append(made.nbytes)
+            yield made
+
+    streamed = ia.StreamedScores(chunks)
+    assert streamed.rows == rows
+    sweep, potential = streamed.prepare(1.0), np.zeros(columns)
+    sweep(potential)
+    read.clear()
+    tracemalloc.start()
+    sweep(potential)
+    peak = tracemalloc.get_traced_memory()[1]
+    factored = ia.FactoredScores(scores, scores[:columns]).prepare(1.0)
+    factored(potential)
+    tracemalloc.reset_peak()
+    factored(potential)
+    of_factors = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(read) == scores.nbytes
+    tile = 8 * host.TILE * 3  # what a thread works on
+    assert peak < 3 * chunk * columns * 4 + tile * host.threads() + 100 * columns * 8
+    assert of_factors < 1.5 * 4 * min(rows * columns, where.PRODUCT) + tile * host.threads()

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import infoassign as ia
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,12 +23,22 @@ def test_the_two_commands_are_one_line_each() -> None:
 
 
 def test_the_python_block_runs() -> None:
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     labels = names["labels"]
     assert getattr(labels, "error_bound") <= 1e-5  # noqa: B009 - the block's names have no types here
     assert getattr(labels, "converged")  # noqa: B009
+
+
+def test_the_block_about_scores_that_do_not_fit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    features, prototypes = random.normal(size=(100, 8)), random.normal(size=(5, 8))
+    np.save("scores.npy", features @ prototypes.T)
+    names = {"np": np, "ia": ia, "features": features, "prototypes": prototypes, "my_rows": features}
+    exec(blocks("python")[1], {**names, "all_sum": lambda values: values})
+    assert np.load("plan.npy").shape == (100, 5)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
