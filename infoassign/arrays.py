@@ -40,3 +40,12 @@ def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
     elif not api.is_jax_array(array):  # which NumPy can read wherever it is
         array = api.to_device(array, "cpu")
     return np.asarray(array).astype(dtype)
+
+
+def constant(array: Array) -> Array:
+    """Return an array as it is computed with: without its history in torch's autograd, in the machine's byte order."""
+    if api.is_torch_array(array):
+        return array.detach()
+    if isinstance(array, np.ndarray) and not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    return array

@@ -7,20 +7,19 @@ from zlib import crc32
 import array_api_compat as api
 import numpy as np
 
-from infoassign.arrays import on_host
+from infoassign.arrays import constant, on_host
 from infoassign.auction import feasible
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
 from infoassign.result import Assignment
 from infoassign.scores import DenseScores, FactoredScores, NoRows, Scores, as_scores
-from infoassign.sharding import AllSum, ShardedSweep, agree, bound, identity
+from infoassign.sharding import AllSum, Ranks, ShardedSweep
 from infoassign.solver import solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
     check_gradient,
     check_potential,
     check_prior,
-    constant,
     count,
     first,
     in_problem,
@@ -34,7 +33,7 @@ from infoassign_backends.protocol import Array, Sweep
 ACCELERATIONS: dict[str | None, Step] = {None: plain, "auto": quasi_newton, "quasi-newton": quasi_newton}
 """The steps that can be asked for by name; "auto" is what needed the fewest sweeps (see tests/benchmarks)."""
 
-ROWS_FOR_A_LABEL = 4
+ROWS_FOR_A_LABEL = 128
 """How many rows of a sample there must be for each label, for a start from it."""
 SAMPLE_TOL, SAMPLE_SWEEPS = 1e-2, 300
 """How exactly the sample's problem is solved; more would be lost in the sample's own error."""
@@ -314,22 +313,26 @@ def _assign(
     if not isinstance(acceleration, str | None) or acceleration not in ACCELERATIONS:
         names = ", ".join(repr(name) for name in ACCELERATIONS)
         raise ValueError(f"acceleration must be one of {names}; got {acceleration!r}")
-    source = as_scores(constant(scores))
     prior = constant(prior)
-    if all_sum is None:
+    source, ranks = as_scores(scores), Ranks(all_sum)
+    found: list[tuple[Family, Sweep]] = []
+
+    def said() -> dict[str, Any]:
         source.check(check_finite=check_finite)
-        if source.rows == 0:
-            raise ValueError(f"scores must not be empty; got shape {(0, *source.like.shape[-1:])}")
-    else:
-        settings = (epsilon, strength, unit, tol, max_sweeps, acceleration)
-        agree(all_sum, source.like, lambda: _said(source, settings, prior, start, check_finite=check_finite))
-    family, sweep = prepare(source, epsilon, strength, prior, check_finite=check_finite)
-    if all_sum is not None:
-        sweep = ShardedSweep(sweep, source.usable(), epsilon, all_sum)
+        found.append(prepare(source, epsilon, strength, prior, check_finite=check_finite))
+        settings = (epsilon, strength, unit, tol, max_sweeps, acceleration, check_finite)
+        return _said(source, settings, prior, start)
+
+    ranks.agree(source.like, said)
+    ((family, sweep),) = found
+    if ranks.several:
+        sweep = ShardedSweep(sweep, source.usable(), epsilon, ranks)
+    elif source.rows == 0:
+        raise ValueError(f"scores must not be empty; got shape {(0, *source.like.shape[-1:])}")
     if family.exact and check_finite:
         _refuse_unusable(sweep.usable if isinstance(sweep, ShardedSweep) else source.usable())
-    potential = _start(start, source, sweep, family, unit, all_sum, tol, check_finite=check_finite)
-    dense_alone = isinstance(source, DenseScores) and all_sum is None
+    potential = _start(start, source, sweep, family, unit, ranks, tol, check_finite=check_finite)
+    dense_alone = isinstance(source, DenseScores) and not ranks.several
     solution = solve(
         sweep,
         family,
@@ -339,18 +342,15 @@ def _assign(
         max_sweeps=max_sweeps,
         feasible=(lambda: _feasible(source.like, family)) if family.exact and dense_alone else None,
     )
-    return Assignment(
-        _scores=source, _sweep=sweep, _family=family, _solution=solution, _unit=unit, _all_sum=all_sum or identity
-    )
+    return Assignment(_scores=source, _sweep=sweep, _family=family, _solution=solution, _unit=unit, _ranks=ranks)
 
 
-def _said(source: Scores, settings: tuple[Any, ...], prior: Any, start: Any, *, check_finite: bool) -> dict[str, Any]:
-    """Check the scores of one rank and return what has to be the same on all."""
-    source.check(check_finite=check_finite)
+def _said(source: Scores, settings: tuple[Any, ...], prior: Any, start: Any) -> dict[str, Any]:
+    """Return what has to be the same on all ranks."""
     like = source.like
     start = start.potential if isinstance(start, Assignment) else start
     prior, start = (crc32(on_host(x).tobytes()) if api.is_array_api_obj(x) else x for x in (prior, start))
-    names = ("epsilon", "strength", "temperature", "tol", "max_sweeps", "acceleration")
+    names = ("epsilon", "strength", "temperature", "tol", "max_sweeps", "acceleration", "check_finite")
     return {
         "the number of labels": int(like.shape[-1]),
         "the batch": tuple(like.shape[:-2]),
@@ -402,7 +402,7 @@ def _start(
     sweep: Sweep,
     family: Family,
     unit: float,
-    all_sum: AllSum | None,
+    ranks: Ranks,
     tol: float,
     *,
     check_finite: bool,
@@ -415,7 +415,7 @@ def _start(
     if family.strength == 0:  # where the potential is 0
         return zero
     if start is None:
-        return zero if tol == 0 else _from_sample(source, zero, family, all_sum, tol)
+        return zero if tol == 0 else _from_sample(source, zero, family, ranks, tol)
     if isinstance(start, str):
         if start != "columns":
             raise ValueError(f'start must be None, "columns", a potential or an Assignment; got {start!r}')
@@ -434,11 +434,10 @@ def _start(
     potential = xp.clip(potential, -limit, limit)
     potential = potential - xp.min(potential, axis=-1, keepdims=True)
     spread = xp.astype(xp.asarray(source.spread, device=device), potential.dtype)[..., None] + 0 * potential[..., :1]
-    spread = spread if all_sum is None else bound(all_sum, spread)
-    return gauged(family, xp.minimum(potential, 10 * spread + 100 * family.epsilon), potential < xp.inf)
+    return gauged(family, xp.minimum(potential, 10 * ranks.bound(spread) + 100 * family.epsilon), potential < xp.inf)
 
 
-def _from_sample(source: Scores, zero: Array, family: Family, all_sum: AllSum | None, tol: float) -> Array:
+def _from_sample(source: Scores, zero: Array, family: Family, ranks: Ranks, tol: float) -> Array:
     """Return the solution for a sample of the rows where there are enough of them, otherwise v = 0.
 
     A start like this saves the sweeps over all rows that it takes to come so near; see docs/scale.md.
@@ -446,13 +445,12 @@ def _from_sample(source: Scores, zero: Array, family: Family, all_sum: AllSum | 
     rows = source.sample()
     if rows is None:
         return zero
-    drawn = zero[..., :1] + rows.shape[0]
-    if float((drawn if all_sum is None else all_sum(drawn))[0]) < ROWS_FOR_A_LABEL * zero.shape[-1]:
+    if float(ranks.sum(zero[..., :1] + rows.shape[0])[0]) < ROWS_FOR_A_LABEL * zero.shape[-1]:
         return zero
     some: Scores = DenseScores(rows) if rows.shape[0] else NoRows(rows)
     sweep = some.prepare(family.epsilon)
-    if all_sum is not None:
-        sweep = ShardedSweep(sweep, some.usable(), family.epsilon, all_sum)
+    if ranks.several:
+        sweep = ShardedSweep(sweep, some.usable(), family.epsilon, ranks)
     near = max(tol, SAMPLE_TOL)
     found = solve(sweep, family, zero, quasi_newton, tol=near, max_sweeps=SAMPLE_SWEEPS)
     return found.point.potential

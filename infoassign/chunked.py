@@ -1,6 +1,8 @@
 """The sweep over scores that come in chunks of rows, made or read anew on every pass and never kept."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import array_api_compat as api
@@ -8,16 +10,18 @@ import array_api_compat as api
 from infoassign.arrays import integer
 from infoassign_backends import backend_for, readable
 from infoassign_backends.protocol import Array, Masses
-from infoassign_backends.reference import accurate_sum, log_sum_exp_of_columns, widest
+from infoassign_backends.reference import accurate_sum, check_epsilon, log_sum_exp_of_columns, widest
 
-NUMBERS_FOR_SUM = 64
-"""Units of rounding that adding the logarithm of one chunk's masses to the others' may cost."""
+FOR_SUMS, FOR_A_CHUNK = 64, 4
+"""Units of rounding that the sums over one chunk may cost (over its rows and labels comes on top in double precision),
+and that adding it to the others does."""
 
 
 class Extent(NamedTuple):
     """What is known of scores before the first sweep over them."""
 
     rows: int
+    chunks: int
     offset: float
     """About what rows are to be shifted by, in units of the scores."""
     shift: float
@@ -39,7 +43,10 @@ class ChunkedSweep:
         # The host's passes make exponents in double precision.
         self.compute_dtype: Any = xp.float64 if readable(like) else self.plan_dtype
         unit = float(xp.finfo(self.vector_dtype).eps) / 2
-        sums = NUMBERS_FOR_SUM if self.vector_dtype == xp.float32 else extent.rows + like.shape[-1] + NUMBERS_FOR_SUM
+        check_epsilon(epsilon, self.compute_dtype, xp)
+        sums = FOR_SUMS + FOR_A_CHUNK * extent.chunks
+        if self.vector_dtype != xp.float32:
+            sums += extent.rows + like.shape[-1]
         self.sum_error: float = sums * unit + float(xp.finfo(self.compute_dtype).eps) * 2 * extent.shift / epsilon
         self.offset: Array = self._vector(like, extent.offset)
         self.span: Array = self._vector(like, extent.span / epsilon)
@@ -55,11 +62,30 @@ class ChunkedSweep:
         xp = api.array_namespace(potential)
         log_columns: Array = xp.full_like(potential, -xp.inf)
         log_normalizers: Array = 0.0
-        for chunk in self._chunks():
-            found = backend_for(chunk).masses(chunk, potential, self._epsilon, self._offset, log_columns)
+
+        def add(found: Masses) -> None:
+            nonlocal log_columns, log_normalizers
             log_columns = log_sum_exp_of_columns(xp.stack([log_columns, found.log_columns]), self.vector_dtype)
             log_normalizers = log_normalizers + found.log_normalizers
+
+        # The next chunk is read or made here, in the caller's thread, whose settings an iterator may depend on, while
+        # another thread works on this one. Other devices compute on their own.
+        with ThreadPoolExecutor(1) as worker:
+            waiting: Future[Masses] | None = None
+            for chunk in self._chunks():
+                if waiting is not None:
+                    add(waiting.result())
+                work = partial(self._masses, chunk, potential, log_columns)
+                if readable(chunk):
+                    waiting = worker.submit(work)
+                else:
+                    add(work())
+            if waiting is not None:
+                add(waiting.result())
         return Masses(log_columns, log_normalizers + xp.zeros_like(self.span), self.rows)
+
+    def _masses(self, chunk: Array, potential: Array, known: Array) -> Masses:
+        return backend_for(chunk).masses(chunk, potential, self._epsilon, self._offset, known)
 
     def iter_plan(self, potential: Array) -> Iterator[Array]:
         for chunk in self._chunks():

@@ -10,7 +10,7 @@ from infoassign.objective import Family, Point, certify_penalised, examine, log_
 from infoassign.problem import prepare
 from infoassign.rounding import certify_exact
 from infoassign.scores import Scores, as_scores
-from infoassign.validation import check_companion, check_potential, not_negative, positive
+from infoassign.validation import check_array, check_companion, check_potential, not_negative, positive
 from infoassign_backends.protocol import Array, Sweep
 
 
@@ -52,6 +52,7 @@ def primal_objective(
     >>> at_solution < primal_objective(np.array([[0.9, 0.1], [0.5, 0.5]]), scores, epsilon=0.5, strength=1.0)
     True
     """
+    check_array("scores", scores)
     _, family, sweep = _problem(scores, epsilon, strength, prior)
     check_companion("plan", plan, scores)
     if plan.shape != scores.shape:
@@ -205,6 +206,8 @@ def _problem(scores: Any, epsilon: float, strength: float, prior: Any) -> tuple[
     epsilon, strength = positive("epsilon", epsilon), not_negative("strength", strength)
     source = as_scores(scores)
     source.check(check_finite=True)
+    if source.rows == 0:
+        raise ValueError(f"scores must not be empty; got shape {(0, *source.like.shape[-1:])}")
     return source, *prepare(source, epsilon, strength, prior, check_finite=True)
 
 

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "it is there and no file")
         file, temporary = _open(path)
         with file:
             yield file

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from infoassign.arrays import on_host
 from infoassign.auction import TILE, Candidates, DenseMarket, Float, Market, best_of, joined
 from infoassign.scores import DenseScores, FactoredScores, NoRows, Scores, StreamedScores, take_rows
-from infoassign.sharding import AllSum, bound, sum_or_stop
+from infoassign.sharding import Ranks
 from infoassign_backends.host import pieces
 
 SLOTS = 2**16
@@ -49,15 +49,16 @@ class ShardedMarket:
     """The scores of all ranks, of which this one holds some rows; see :class:`infoassign.auction.Market`.
 
     Every rank holds the same auction, on lists that all ranks contribute to: what is exchanged is a few numbers a row.
+    The ranks sum NumPy's arrays.
     """
 
-    def __init__(self, market: Market, all_sum: AllSum) -> None:
-        self._market, self._all_sum = market, all_sum
+    def __init__(self, market: Market, ranks: Ranks) -> None:
+        self._market, self._ranks = market, ranks
         self.columns = market.columns
-        self.start, self.rows = places(market, all_sum)
-        self.highest = float(bound(all_sum, np.array([max(market.highest, 0.0)]))[0])
-        self.lowest = -float(bound(all_sum, np.array([max(-market.lowest, 0.0)]))[0])
-        self.forbids = bool(all_sum(np.array([float(market.forbids)]))[0] > 0)
+        self.start, self.rows = places(market, ranks)
+        self.highest = float(ranks.bound(np.array([max(market.highest, 0.0)]))[0])
+        self.lowest = -float(ranks.bound(np.array([max(-market.lowest, 0.0)]))[0])
+        self.forbids = bool(ranks.sum(np.array([float(market.forbids)]))[0] > 0)
         self.allowed: NDArray[np.bool_] | None = None
 
     def best(self, rows: NDArray[np.int64] | None, price: Float, number: int) -> Candidates:
@@ -65,40 +66,41 @@ class ShardedMarket:
         asked = np.arange(self.rows) if rows is None else rows
         here = np.flatnonzero((asked >= self.start) & (asked < self.start + self._market.rows))
         listed = min(number, self.columns)
+        table = np.zeros((len(asked), 2 * listed + 1))
 
-        def compute() -> Float:
+        def fill() -> None:
             found = self._market.best(asked[here] - self.start, price, number)
-            table = np.zeros((len(asked), 2 * listed + 1))
             table[here] = np.concatenate([found.columns, found.scores, found.rest[:, None]], axis=1)
-            return table
 
-        table = sum_or_stop(self._all_sum, compute, np.empty((len(asked), 2 * listed + 1)))
+        self._ranks.attempt(fill, lambda: None)
+        table = self._ranks.sum(table.reshape(-1)).reshape(table.shape)
         return Candidates(table[:, :listed].astype(np.int64), table[:, listed:-1], table[:, -1])
 
 
-def places(market: Market, all_sum: AllSum) -> tuple[int, int]:
+def places(market: Market, ranks: Ranks) -> tuple[int, int]:
     """Return the number of this rank's first row among those of all ranks, in some order of the ranks, and how many.
 
     Sums do not tell ranks apart. Each takes a slot by its rows, which gives the same order every time; where two take
     one they draw again.
     """
-    first = market.best(np.arange(min(1, market.rows)), np.zeros(market.columns), market.columns)
+    zero = np.zeros(market.columns)
+    first = ranks.attempt(
+        lambda: market.best(np.arange(min(1, market.rows)), zero, market.columns).scores, lambda: np.empty(0)
+    )
     salt = b""
     while True:
-        slot = crc32(first.scores.tobytes() + str(market.rows).encode() + salt) % SLOTS
-        taken, rows = np.zeros((2, SLOTS))
-        taken[slot], rows[slot] = 1, market.rows
-        taken, rows = all_sum(np.stack([taken, rows]))
+        slot = crc32(first.tobytes() + str(market.rows).encode() + salt) % SLOTS
+        taken = np.zeros(2 * SLOTS)
+        taken[slot], taken[SLOTS + slot] = 1, market.rows
+        taken, rows = np.split(ranks.sum(taken), 2)
         if taken.max() == 1:
             return int(rows[:slot].sum()), int(rows.sum())
         salt = os.urandom(8)
 
 
-def market_of(scores: Scores, all_sum: AllSum | None) -> Market:
-    """Return what an auction asks about the rows of one problem."""
+def market_of(scores: Scores) -> Market:
+    """Return what an auction asks about the rows of one problem that are here."""
     if isinstance(scores, DenseScores):
-        here: Market = DenseMarket(on_host(scores.like))
-    else:
-        assert isinstance(scores, StreamedScores | FactoredScores | NoRows)
-        here = ChunkedMarket(scores)
-    return here if all_sum is None else ShardedMarket(here, all_sum)
+        return DenseMarket(on_host(scores.like))
+    assert isinstance(scores, StreamedScores | FactoredScores | NoRows)
+    return ChunkedMarket(scores)

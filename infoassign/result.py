@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import array_api_compat as api
 import numpy as np
-from numpy.typing import NDArray
 
 from infoassign.arrays import host_dtype, integer, on_host, scalar_or_array
 from infoassign.auction import BalancedLabels, balanced_labels
@@ -18,7 +17,7 @@ from infoassign.markets import ShardedMarket, market_of
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
 from infoassign.rounding import certify_exact, exact_marginal, newton_correction
 from infoassign.scores import DenseScores, NoRows, Scores, write_npy
-from infoassign.sharding import AllSum, ShardedSweep
+from infoassign.sharding import Ranks, ShardedSweep
 from infoassign.validation import check_companion, check_scores
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
@@ -114,7 +113,7 @@ class Assignment:
     _solution: Solution = field(repr=False)
     _unit: float
     """The temperature: energies of the solution are in units of raw scores, those shown in scores / temperature."""
-    _all_sum: AllSum = field(repr=False)
+    _ranks: Ranks = field(repr=False)
 
     @property
     def rows(self) -> int:
@@ -285,10 +284,17 @@ class Assignment:
     @cached_property
     def mutual_information(self) -> Any:
         """Mutual information between label and row, in nats (MIRA, eq. 2); at most ``log min(B, K)``."""
-        entropies = [entropy(piece) for piece in self._pieces()]
-        xp = api.array_namespace(self._solution.point.potential)
-        rows = xp.astype(xp.concat(entropies, axis=-1), self._sweep.vector_dtype)
-        return scalar_or_array(entropy(self.marginal) - self._sweep.sum_rows(rows) / self.rows)
+        like = self._solution.point.potential
+        xp, dtype = api.array_namespace(like), self._sweep.vector_dtype
+        none = like[..., :0]
+
+        def entropies() -> Array:
+            return xp.concat([none, *(xp.astype(entropy(piece), dtype) for piece in self._pieces())], axis=-1)
+
+        rows = self._ranks.attempt(entropies, lambda: none)
+        return scalar_or_array(
+            entropy(xp.exp(self._solution.point.log_marginal)) - self._sweep.sum_rows(rows) / self.rows
+        )
 
     @property
     def perplexity(self) -> Any:
@@ -365,7 +371,7 @@ class Assignment:
                 "without forbidden pairs this marginal does not turn into the prior; solve with an exact marginal and"
                 f" a smaller tol, if there is a solution (status: {self.status}, marginal_error: {self.marginal_error})"
             )
-        marginal = self._all_sum(xp.sum(plan, axis=-2)) / self.rows
+        marginal = self._ranks.sum(xp.sum(plan, axis=-2)) / self.rows
         exact = exact_marginal(plan, marginal, xp.exp(family.log_prior))
         return self._shown(xp.where(masked[..., None, None], plan, exact))
 
@@ -400,7 +406,7 @@ class Assignment:
             raise ValueError(f"tol must be positive; got {tol!r}")
         like, point = self._scores.like, self._solution.point
         batch, columns = like.shape[:-2], like.shape[-1]
-        sharded = isinstance(self._sweep, ShardedSweep)
+        sharded = self._ranks.several
         if sharded and batch:
             raise ValueError(f"with rows spread over ranks this is for a single problem; got a batch {tuple(batch)}")
         problems = [DenseScores(like[(*index, ...)]) for index in np.ndindex(batch)] if batch else [self._scores]
@@ -408,7 +414,7 @@ class Assignment:
         prior = np.broadcast_to(np.exp(on_host(self._family.log_prior)), (*batch, columns)).reshape(-1, columns)
         found, losses = [], []
         for scores, r, v in zip(problems, prior, price, strict=True):
-            market = market_of(scores, self._sum_on_host if sharded else None)
+            market = ShardedMarket(market_of(scores), self._on_host) if sharded else market_of(scores)
             labels, loss = balanced_labels(market, self.rows * r / r.sum(), v, tol * self._family.epsilon)
             start = market.start if isinstance(market, ShardedMarket) else 0
             found.append(labels[start : start + scores.rows])
@@ -437,39 +443,45 @@ class Assignment:
         >>> bool(assignment.verify().error_bound < 1e-5)
         True
         """
-        family, point = self._family, self._solution.point
-        scores = self._scores.in_float64()
+        family, point, ranks = self._family, self._solution.point, self._on_host
         exact = Family(family.epsilon, family.strength, on_host(family.log_prior))
-        sweep = scores.prepare(exact.epsilon)
-        all_sum = self._sum_on_host
-        if isinstance(self._sweep, ShardedSweep):
-            sweep = ShardedSweep(sweep, on_host(self._scores.usable(), bool), exact.epsilon, all_sum)
+        nothing = NoRows(on_host(self._scores.like[..., :0, :]))
+        sweep = ranks.attempt(
+            lambda: self._scores.in_float64().prepare(exact.epsilon), lambda: nothing.prepare(exact.epsilon)
+        )
+        if ranks.several:
+            sweep = ShardedSweep(sweep, on_host(self._scores.usable(), bool), exact.epsilon, ranks)
         potential = on_host(point.potential)
         there = examine(exact, potential, sweep(potential), sweep)
         found = certify_exact(sweep, exact, there) if exact.exact else certify_penalised(exact, there)
-        moved, off, total = [], [], np.zeros_like(potential)
-        for shown, right in zip(self.iter_plan(), sweep.iter_plan(potential), strict=True):
-            piece = on_host(shown)
-            moved.append(np.abs(piece - right).sum(axis=-1) / 2)
-            off.append(np.abs(piece.sum(axis=-1) - 1))
-            total = total + piece.sum(axis=-2)
-        empty = np.zeros((*potential.shape[:-1], 0))
-        far, rows_off = np.concatenate([empty, *moved], axis=-1), np.concatenate([empty, *off], axis=-1)
-        largest = 1 + sweep.bound_rows(rows_off)
+        none = np.zeros((*potential.shape[:-1], 0))
+        moved, off, total = [none], [none], np.zeros_like(potential)
+
+        def compare() -> None:
+            for shown, right in zip(self.iter_plan(), sweep.iter_plan(potential), strict=True):
+                piece = on_host(shown)
+                moved.append(np.abs(piece - right).sum(axis=-1) / 2)
+                off.append(np.abs(piece.sum(axis=-1) - 1))
+                total[...] += piece.sum(axis=-2)
+
+        ranks.attempt(compare, lambda: None)
+        far, largest = np.concatenate(moved, axis=-1), 1 + sweep.bound_rows(np.concatenate(off, axis=-1))
         values = (
             found.gap / self._unit,
             np.minimum(found.error_bound + sweep.sum_rows(far) / sweep.rows, largest),
             np.minimum(found.row_error_bound + sweep.bound_rows(far), largest),
-            np.abs(all_sum(total) / sweep.rows - np.exp(exact.log_prior)).sum(axis=-1),
+            np.abs(ranks.sum(total) / sweep.rows - np.exp(exact.log_prior)).sum(axis=-1),
         )
         return Verification(*(scalar_or_array(np.asarray(value)) for value in values))
 
-    def _sum_on_host(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum over the ranks what is on the host, by way of the arrays that they exchange."""
-        point = self._solution.point
-        xp = api.array_namespace(point.potential)
-        dtype, device = self._sweep.vector_dtype, api.device(point.potential)
-        return on_host(self._all_sum(xp.asarray(values, dtype=dtype, device=device)))
+    @property
+    def _on_host(self) -> Ranks:
+        """The ranks, which here sum NumPy's arrays, by way of the arrays that they exchange."""
+        all_sum, like = self._ranks.all_sum, self._solution.point.potential
+        if all_sum is None:
+            return self._ranks
+        xp, dtype, device = api.array_namespace(like), self._sweep.vector_dtype, api.device(like)
+        return Ranks(lambda values: on_host(all_sum(xp.asarray(values, dtype=dtype, device=device))))
 
     def __repr__(self) -> str:
         bound = "marginal_error" if self._family.exact else "error_bound"

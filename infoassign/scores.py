@@ -5,10 +5,10 @@ seam). :mod:`infoassign.sharding` spreads any of them over ranks.
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from math import inf
+from mmap import ALLOCATIONGRANULARITY, mmap
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from zlib import crc32
 import array_api_compat as api
 import numpy as np
 
-from infoassign.arrays import on_host
+from infoassign.arrays import constant, on_host
 from infoassign.chunked import ChunkedSweep, Extent
 from infoassign.files import replacing
 from infoassign.validation import (
@@ -26,7 +26,6 @@ from infoassign.validation import (
     check_factors,
     check_scores,
     check_values,
-    constant,
     count,
     positive,
     weight,
@@ -40,7 +39,7 @@ CHUNK = 2**24
 """Entries of a chunk that is read."""
 PRODUCT = 2**22
 """Entries of a chunk that is a product of factors; small enough that the allocator gives the same memory again."""
-SAMPLE = 2**26
+SAMPLE = 2**24
 """Entries at most that are kept of a stream, to find a start from."""
 REACH = 2**16
 """Bytes that come into memory, at least, where one of them is looked at."""
@@ -130,7 +129,7 @@ class NoRows:
         self.like = like
         self.rows = 0
         self.spread = 0.0
-        self.extent = Extent(0, 0.0, 0.0, 0.0, 0.0)
+        self.extent = Extent(0, 0, 0.0, 0.0, 0.0, 0.0)
 
     def check(self, *, check_finite: bool) -> None:
         if self.like.ndim != 2 or self.like.shape[-1] == 0:
@@ -159,7 +158,7 @@ class Survey(NamedTuple):
     extent: Extent
     usable: Array
     prints: list[tuple[int, int]]
-    """The number of rows of every chunk, and a checksum of its first."""
+    """The number of rows of every chunk, and a checksum of its first and its last."""
     sample: Array
 
 
@@ -169,7 +168,7 @@ class StreamedScores:
     What is held in memory is the chunk that is worked on and the next, which is read meanwhile. The answer is that of
     the same scores in one array. A first pass looks at them all once: it refuses NaN, ``+inf`` and rows without a
     label, and draws a sample of the rows to start from (see `start` of :func:`infoassign.assign`). Every later pass
-    compares the number of rows and a row of every chunk with what the first one saw.
+    compares the number of rows, and the first and the last, of every chunk with what the first one saw.
 
     Parameters
     ----------
@@ -203,8 +202,8 @@ class StreamedScores:
     def __init__(self, source: Any, *, chunk_rows: int | None = None) -> None:
         self._chunk_rows = None if chunk_rows is None else count("chunk_rows", chunk_rows)
         if hasattr(source, "shape") and hasattr(source, "__getitem__"):
-            if len(source.shape) != 2 or 0 in source.shape:
-                raise ValueError(f"source must have shape (rows, labels), not empty; got {tuple(source.shape)}")
+            if len(source.shape) != 2 or source.shape[1] == 0:
+                raise ValueError(f"source must have shape (rows, labels), with labels; got {tuple(source.shape)}")
             if self._chunk_rows is None:
                 self._chunk_rows = max(1, CHUNK // source.shape[1])
         elif not callable(source):
@@ -216,25 +215,14 @@ class StreamedScores:
         elif chunk_rows is not None:
             raise ValueError("chunk_rows is for an indexable source; an iterator makes its own chunks")
         self._source = source
-        # A memory map whose file became shorter kills the process that reads on; its size is watched instead.
-        self._map = getattr(source, "_mmap", None)
-        self._bytes = self._map.size() if self._map is not None else 0
-
-    def _raw(self) -> Iterator[Array]:
-        """Read all once."""
-        if self._map is not None and self._map.size() < self._bytes:
-            raise ScoresChangedError(
-                f"the file of the scores, {getattr(self._source, 'filename', '?')}, was cut to {self._map.size()} bytes"
-                f" from {self._bytes}; write it again"
-            )
-        if self._chunk_rows is None:
-            return iter(self._source())
-        rows_at_a_time = pieces(self._source.shape, self._chunk_rows * self._source.shape[1])
-        return (touched(self._source[piece, :]) for piece in rows_at_a_time)
 
     def _read(self) -> Iterator[Array]:
-        """Read all once, one chunk ahead of who asks."""
-        return read_ahead(constant(chunk) for chunk in self._raw())
+        """Read all once."""
+        if self._chunk_rows is None:
+            yield from (constant(chunk) for chunk in self._source())
+        else:
+            for piece in pieces(self._source.shape, self._chunk_rows * self._source.shape[1]):
+                yield constant(touched(self._source, piece))
 
     @cached_property
     def _survey(self) -> Survey:
@@ -245,8 +233,15 @@ class StreamedScores:
         prints: list[tuple[int, int]] = []
         sample: list[Array] = []
         one_in, rows, offset, highest, lowest, span, spread = ONE_IN, 0, 0.0, -inf, inf, 0.0, 0.0
+        before: Array = None
         for number, chunk in enumerate(self._read()):
             check_chunk(number, chunk, like)
+            if isinstance(chunk, np.ndarray) and before is not None and np.may_share_memory(chunk, before):
+                raise ValueError(
+                    f"chunk {number} of scores is in the memory of the one before; yield copies, since a chunk is"
+                    " worked on while the next is made"
+                )
+            before = chunk
             if chunk.shape[0] == 0:
                 continue
             largest, smallest = xp.max(chunk, axis=-1), xp.min(chunk, axis=-1)
@@ -271,14 +266,18 @@ class StreamedScores:
                 one_in, sample = 2 * one_in, [some_rows(part, 2, random) for part in sample]
         shift = max(highest - offset, offset - lowest) if rows else 0.0
         sampled = xp.concat([like, *sample])
-        return Survey(Extent(rows, offset, shift, span, spread), usable, prints, sampled)
+        return Survey(Extent(rows, len(prints), offset, shift, span, spread), usable, prints, sampled)
 
     @cached_property
     def like(self) -> Array:
         """No row of them: an array of their library, device, dtype and labels, shape (0, K)."""
-        for chunk in self._raw():
+        for chunk in self._read():
             check_chunk(0, chunk, None)
-            return constant(chunk)[:0, :]
+            # Not a slice of the chunk, which would keep all of it in memory.
+            xp = api.array_namespace(chunk)
+            return xp.zeros((0, chunk.shape[1]), dtype=chunk.dtype, device=api.device(chunk))
+        if self._chunk_rows is not None:
+            return constant(self._source[:0, :])
         raise ValueError("scores must not be empty; the iterator gave nothing, not even a chunk of shape (0, labels)")
 
     @property
@@ -460,13 +459,15 @@ class FactoredScores:
         xp = api.array_namespace(self.prototypes)
 
         def longest(matrix: Array) -> float:
-            parts = (xp.astype(matrix[piece, :], widest(matrix)) for piece in pieces(matrix.shape, PRODUCT))
+            parts = (xp.astype(touched(matrix, piece), widest(matrix)) for piece in pieces(matrix.shape, PRODUCT))
             norms = [float(xp.max(xp.linalg.vector_norm(part, axis=-1))) for part in parts]
             # A NaN is not to be lost among them.
             return float(np.max(norms, initial=0.0))
 
-        largest = longest(self.features) * longest(self.prototypes) / self.temperature
-        if not largest < inf:
+        limit = float(xp.finfo(in_single(self.prototypes[:1, :]).dtype).max) / 4
+        reach = longest(self.prototypes) / self.temperature
+        largest = longest(self.features) * reach
+        if not (largest < limit and reach < limit):
             raise ValueError("features and prototypes must be finite, and their products in range")
         span = spread = 2 * largest
         shift = largest
@@ -476,7 +477,7 @@ class FactoredScores:
             spread += float(np.ptp(finite))
             shift += float(np.abs(finite).max())
             span = spread if len(finite) == len(bias) else inf
-        return Extent(self.rows, 0.0, shift, span, spread)
+        return Extent(self.rows, len(self._tiles), 0.0, shift, span, spread)
 
     @property
     def spread(self) -> Array:
@@ -501,9 +502,13 @@ class FactoredScores:
 
     def chunks(self) -> Iterator[Array]:
         """Yield the scores, some rows at a time, as they are multiplied out."""
-        # The same tiles on every pass, so that every pass rounds alike.
-        for piece in pieces((self.rows, self.prototypes.shape[0]), PRODUCT):
-            yield self._product(self.features[piece, :])
+        for tile in self._tiles:
+            yield self._product(touched(self.features, tile))
+
+    @property
+    def _tiles(self) -> list[slice]:
+        """The rows that are multiplied at a time: the same on every pass, so that every pass rounds alike."""
+        return pieces((self.rows, self.prototypes.shape[0]), PRODUCT)
 
     @cached_property
     def _scaled_prototypes(self) -> Array:
@@ -519,12 +524,19 @@ class FactoredScores:
         """Return the scores of some rows, drawn at random with a fixed seed."""
         number = min(self.rows // ONE_IN, SAMPLE // self.prototypes.shape[0])
         drawn = np.sort(np.random.default_rng(0).choice(self.rows, size=number, replace=False))
+        check_map(self.features)
         return self._product(take_rows(self.features, drawn))
 
-    def in_float64(self) -> "FactoredScores":
-        """Return the same factors on the host in float64."""
-        bias = None if self.bias is None else on_host(self.bias)
-        return FactoredScores(on_host(self.features), on_host(self.prototypes), self.temperature, bias)
+    def in_float64(self) -> StreamedScores:
+        """Return the same scores on the host in float64, their products made in float64, too."""
+        prototypes = on_host(self.prototypes).T / self.temperature
+        bias = 0.0 if self.bias is None else on_host(self.bias)
+
+        def products() -> Iterator[Any]:
+            yield np.empty((0, prototypes.shape[1]))
+            yield from (on_host(touched(self.features, tile)) @ prototypes + bias for tile in self._tiles)
+
+        return StreamedScores(products)
 
     def __repr__(self) -> str:
         return f"FactoredScores({self.rows} x {self.prototypes.shape[0]}, {self.prototypes.shape[1]} factors)"
@@ -535,24 +547,33 @@ def as_scores(scores: Any) -> Scores:
     if isinstance(scores, DenseScores | NoRows | StreamedScores | FactoredScores):
         return scores
     check_array("scores", scores)
+    scores = constant(scores)
     return NoRows(scores) if scores.ndim == 2 and scores.shape[0] == 0 else DenseScores(scores)
 
 
-def read_ahead(chunks: Iterator[Array]) -> Iterator[Array]:
-    """Read the next chunk in a thread while this one is worked on."""
-    with ThreadPoolExecutor(1, thread_name_prefix="infoassign-read") as reader:
-        waiting = reader.submit(next, chunks, None)
-        while (chunk := waiting.result()) is not None:
-            waiting = reader.submit(next, chunks, None)
-            yield chunk
+def check_map(source: Any) -> None:
+    """Say so if an array is a memory map of a file that was cut: to read on would kill the process."""
+    array: Any = source
+    while isinstance(array, np.ndarray):
+        base: Any = array.base
+        if isinstance(base, mmap):
+            start = getattr(array, "offset", 0) // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
+            if base.size() < start + len(base):
+                name = getattr(array, "filename", "of a memory map")
+                raise ScoresChangedError(f"the file {name} was cut to {base.size()} bytes, of {start + len(base)}")
+            return
+        array = base
 
 
-def touched(chunk: Array) -> Array:
-    """Have a part of a memory map read from disk, by looking at a number here and there."""
+def touched(source: Any, rows: slice) -> Array:
+    """Return some rows of an indexable source, those of a memory map as they are read from disk."""
+    check_map(source)
+    chunk: Any = source[rows, :]
     if isinstance(chunk, np.memmap):
         chunk = np.asarray(chunk)
         if chunk.flags.c_contiguous:
-            np.max(chunk.reshape(-1)[:: max(1, REACH // chunk.itemsize)])
+            # A number here and there, so that what is not in memory is read now.
+            np.max(chunk.reshape(-1)[:: max(1, REACH // chunk.itemsize)], initial=0)
     return chunk
 
 

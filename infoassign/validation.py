@@ -54,11 +54,6 @@ def count(name: str, value: object) -> int:
     return int(value)
 
 
-def constant(array: Array) -> Array:
-    """Return an array without its history: what is solved for is not recorded by torch's autograd."""
-    return array.detach() if api.is_torch_array(array) else array
-
-
 def check_array(name: str, array: Any) -> Any:
     """Return the namespace of an array of real numbers, or say what is wrong with it."""
     if not api.is_array_api_obj(array):

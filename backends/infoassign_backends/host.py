@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoassign_backends.protocol import Array, Masses
+from infoassign_backends.reference import log_sum_exp_of_columns
 
 TILE = 2**16
 """Entries that NumPy works on at a time, so that they stay in the cache."""
@@ -34,7 +35,10 @@ Sums = tuple[Float, Float]
 def threads() -> int:
     """Return how many threads to use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    # Not all systems say which processors are for this process.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
@@ -80,6 +84,7 @@ def masses(scores: Array, potential: Array, epsilon: float, offset: float, known
 
         if compiled.available():
             some_rows, underflow = compiled.sums, compiled.underflow(given.dtype)
+            compiled.sums(given[:1], price, epsilon, offset)  # the first time it compiles, here and not in each thread
     cut = pieces(given.shape, PIECE)
     parts = in_threads(lambda piece: some_rows(given[piece], price, epsilon, offset), cut)
     mass = np.sum([part[0] for part in parts], axis=0)
@@ -88,21 +93,14 @@ def masses(scores: Array, potential: Array, epsilon: float, offset: float, known
         lost = np.flatnonzero(mass + np.exp(as_numpy(known)) < underflow * len(given))
     if len(lost):
         logs = [
-            add_logarithms((given[piece][:, lost] - np.float64(offset)) / epsilon - price[lost] - part[1][:, None])
+            log_sum_exp_of_columns(
+                (given[piece][:, lost] - np.float64(offset)) / epsilon - price[lost] - part[1][:, None], np.float64
+            )
             for piece, part in zip(cut, parts, strict=True)
         ]
-        log_columns[lost] = add_logarithms(np.stack(logs))
+        log_columns[lost] = log_sum_exp_of_columns(np.stack(logs), np.float64)
     log_normalizers = np.asarray(sum(part[1].sum() for part in parts))
     return Masses(_like(log_columns, potential), _like(log_normalizers, potential), len(given))
-
-
-def add_logarithms(logs: Float) -> Float:
-    """Return ``log sum exp`` over the first axis, ``-inf`` where all are."""
-    highest = logs.max(axis=0)
-    finite = np.where(np.isneginf(highest), 0.0, highest)
-    with np.errstate(divide="ignore"):
-        found: Float = np.log(np.exp(logs - finite).sum(axis=0)) + finite
-    return found
 
 
 def _exponents(x: Float, scores: NDArray[Any], price: Float, epsilon: float) -> tuple[Float, Float]:

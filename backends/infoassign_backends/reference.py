@@ -36,6 +36,16 @@ def accurate_sum(x: Array, dtype: Any) -> Array:
     return x[..., 0]
 
 
+def check_epsilon(epsilon: float, dtype: Any, xp: Any) -> None:
+    """Say so if an epsilon is below the smallest normal number of the dtype that is computed in."""
+    if epsilon < float(xp.finfo(dtype).smallest_normal):
+        name = getattr(dtype, "__name__", dtype)
+        raise ValueError(
+            f"epsilon (for mira: temperature times 1 - beta) is {epsilon}, too small for {name};"
+            " multiply the scores and epsilon (the temperature) by the same large factor"
+        )
+
+
 def shift_rows(scores: Array, epsilon: float) -> tuple[Array, Array]:
     """Return ``(s - max_j s) / epsilon``, at most 0, and the row maxima, shape (..., B, 1).
 
@@ -48,12 +58,8 @@ def shift_rows(scores: Array, epsilon: float) -> tuple[Array, Array]:
         If epsilon is below the smallest normal number of the dtype of the scores.
     """
     xp = api.array_namespace(scores)
+    check_epsilon(epsilon, scores.dtype, xp)
     limits = xp.finfo(scores.dtype)
-    if epsilon < float(limits.smallest_normal):
-        raise ValueError(
-            f"epsilon (for mira: temperature times 1 - beta) is {epsilon}, too small for {scores.dtype};"
-            " multiply the scores and epsilon (the temperature) by the same large factor"
-        )
     largest = xp.max(scores, axis=-1, keepdims=True)
     limit = float(limits.max) * min(epsilon, 1.0) / 4
     out_of_range = scores / 2 - largest / 2 < -limit

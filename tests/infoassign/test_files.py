@@ -70,3 +70,10 @@ def test_a_killed_process_keeps_what_was_there(tmp_path: Path) -> None:
     finished = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert finished.returncode == -9
     assert path.read_text() == "old"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"it is there and no file.*pipe"):
+        write_text(tmp_path / "pipe", "new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -4,7 +4,7 @@ import logging
 import os
 import subprocess
 import sys
-import time
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import infoassign as ia
 from infoassign import scores as where
-from infoassign_backends import host
+from infoassign_backends import host, kernel
 
 Make = Callable[[Any], Any]
 
@@ -81,6 +81,17 @@ def test_in_every_library(make: Make, member: dict[str, Any]) -> None:
         np.testing.assert_allclose(whole(found), dense.plan, atol=1e-8)
         np.testing.assert_array_equal(np.asarray(found.labels), dense.labels)
         np.testing.assert_allclose(np.asarray(found.assign_new(make(scores[:3]))), dense.plan[:3], atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4"])
+def test_numbers_of_another_byte_order(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "COMPILE_FROM", 0)
+    scores = factors(50, 6)[2]
+    native = scores.astype(kind).astype(kind[1:])
+    for other in (scores.astype(kind), ia.StreamedScores(scores.astype(kind), chunk_rows=9)):
+        found = ia.sinkhorn(other, epsilon=0.5)
+        np.testing.assert_allclose(whole(found), ia.sinkhorn(native, epsilon=0.5).plan, atol=1e-6)
+        assert found.potential.dtype == np.float64
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -151,43 +162,81 @@ def test_a_pass_reads_every_chunk_once_and_one_ahead() -> None:
     found = ia.assign(ia.StreamedScores(chunks), epsilon=0.5, strength=1.0)
     # The first looks at one chunk to know of what kind they are, the second at all before the solve.
     assert reads == [1, *[10] * (found.sweeps + 1)]
-    read: list[int] = []
-    ahead = where.read_ahead(read.append(number) or number for number in range(1, 10))  # type: ignore[func-returns-value]
-    assert next(ahead) == 1
-    time.sleep(0.1)
-    assert read == [1, 2]
 
 
-def test_reading_and_computing_overlap() -> None:
-    scores = np.zeros((8, 4))
+def test_reading_and_computing_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is slow: while one chunk is worked on in a thread, the next is made in the caller's."""
+    made: list[tuple[int, str]] = []
+    computing = threading.Event()
+    original = host.masses
 
-    def slowly() -> Iterator[Any]:
-        for row in range(8):
-            time.sleep(0.02)
-            yield scores[row : row + 1]
+    def masses(chunk: Any, *rest: Any) -> Any:
+        computing.set()
+        assert release.wait(10)  # until the next chunk has been asked for
+        return original(chunk, *rest)
 
-    start = time.perf_counter()
-    for _ in where.read_ahead(slowly()):
-        time.sleep(0.02)
-    assert time.perf_counter() - start < 0.28  # one after the other it would be 0.32
+    def chunks() -> Iterator[Any]:
+        for number in range(3):
+            if number == 1 and watched:
+                assert computing.wait(10)
+                release.set()
+            made.append((number, threading.current_thread().name))
+            yield scores[number]
+
+    scores, release, watched = factors(30, 4)[2].reshape(3, 10, 4), threading.Event(), []
+    sweep = ia.StreamedScores(chunks).prepare(1.0)
+    monkeypatch.setattr(kernel, "masses", masses)
+    watched.append(True)
+    sweep(np.zeros(4))
+    assert {name for _, name in made} == {threading.current_thread().name}
+
+
+def test_the_iterator_runs_in_the_callers_mode() -> None:
+    model = torch.nn.Linear(6, 3, dtype=torch.float64)
+    batches = torch.randn(4, 10, 6, dtype=torch.float64)
+    recorded: list[bool] = []
+
+    def chunks() -> Iterator[Any]:
+        for batch in batches:
+            made = model(batch)
+            recorded.append(made.requires_grad)
+            yield made
+
+    with torch.no_grad():
+        ia.mira(ia.StreamedScores(chunks))
+    assert not any(recorded)
+    ia.mira(ia.StreamedScores(chunks))
+    assert recorded[-1]
+
+
+def test_no_thread_is_left_by_a_pass_that_is_broken_off() -> None:
+    scores = factors(30, 4)[2]
+    before = threading.active_count()
+    found = ia.mira(ia.StreamedScores(scores, chunk_rows=7))
+    next(found.iter_plan())
+    assert threading.active_count() <= before + host.threads()
 
 
 def test_a_start_from_a_sample_saves_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
-    scores = np.repeat(random.normal(size=(20, 6)) * 4, 500, axis=0) + random.normal(size=(10_000, 6))
-    found = ia.sinkhorn(ia.StreamedScores(scores, chunk_rows=999), epsilon=0.1)
-    cold = ia.sinkhorn(ia.StreamedScores(scores, chunk_rows=999), epsilon=0.1, start=np.zeros(6))
+    scores = np.repeat(random.normal(size=(20, 4)) * 4, 2500, axis=0) + random.normal(size=(50_000, 4))
+    assert 500 < ia.StreamedScores(scores).sample().shape[0] < 1100
+    found = ia.sinkhorn(ia.StreamedScores(scores, chunk_rows=9999), epsilon=0.1)
+    cold = ia.sinkhorn(ia.StreamedScores(scores, chunk_rows=9999), epsilon=0.1, start=np.zeros(4))
     assert found.converged
     assert found.sweeps < cold.sweeps
-    np.testing.assert_allclose(whole(found), whole(cold), atol=1e-3)
-    factored = ia.FactoredScores(scores, np.eye(6))
+    np.testing.assert_allclose(found.potential, cold.potential, atol=1e-3)
+    factored = ia.FactoredScores(scores, np.eye(4))
     assert ia.sinkhorn(factored, epsilon=0.1).sweeps < cold.sweeps
     # The papers' mode starts where the papers do.
     fixed: dict[str, Any] = {"epsilon": 0.1, "tol": 0, "max_sweeps": 3, "acceleration": None}
     dense = ia.sinkhorn(scores, **fixed)
     np.testing.assert_allclose(ia.sinkhorn(factored, **fixed).potential, dense.potential, atol=1e-12)
+    # With few rows for each label a sample tells less than the sweeps that it saves.
+    few = ia.StreamedScores(scores[::10])
+    assert ia.sinkhorn(few, epsilon=0.1).sweeps == ia.sinkhorn(few, epsilon=0.1, start=np.zeros(4)).sweeps
     # The sample is kept small, however many rows there are.
-    monkeypatch.setattr(where, "SAMPLE", 6 * 50)
+    monkeypatch.setattr(where, "SAMPLE", 4 * 50)
     assert 20 <= ia.StreamedScores(scores, chunk_rows=100).sample().shape[0] <= 50
 
 
@@ -203,14 +252,20 @@ class TestFiles:
         factored = ia.FactoredScores(np.load(tmp_path / "features.npy", mmap_mode="r"), prototypes, 0.7)
         np.testing.assert_allclose(whole(ia.mira(factored)), ia.mira(scores).plan, atol=1e-5)
 
-    def test_a_truncated_file_is_named(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("of", ["scores", "a view of them", "features"])
+    def test_a_truncated_file_is_named(self, tmp_path: Path, of: str) -> None:
         path = tmp_path / "scores.npy"
         np.save(path, factors(300, 8)[2])
-        streamed = ia.StreamedScores(np.load(path, mmap_mode="r"))
-        assert streamed.rows == 300
+        mapped: Any = np.load(path, mmap_mode="r")
+        given_scores: Any = {
+            "scores": lambda: ia.StreamedScores(mapped),
+            "a view of them": lambda: ia.StreamedScores(np.asarray(mapped)[:250]),
+            "features": lambda: ia.FactoredScores(mapped, np.eye(8)),
+        }[of]()
+        ia.sinkhorn(given_scores)
         os.truncate(path, 5000)
-        with pytest.raises(ia.ScoresChangedError, match=r"scores\.npy, was cut to 5000 bytes from 19328"):
-            ia.sinkhorn(streamed)
+        with pytest.raises(ia.ScoresChangedError, match=r"scores\.npy was cut to 5000 bytes, of 19328"):
+            ia.sinkhorn(given_scores)
 
     def test_stored_in_half_precision(self, tmp_path: Path) -> None:
         scores = factors(300, 8)[2]
@@ -317,8 +372,17 @@ class TestBadScores:
             ia.StreamedScores(scores, chunk_rows=0)
         with pytest.raises(ValueError, match="the iterator gave nothing"):
             ia.mira(ia.StreamedScores(lambda: iter([])))
-        with pytest.raises(ValueError, match=r"scores must not be empty; got shape \(0, 3\)"):
-            ia.mira(ia.StreamedScores(lambda: iter([scores[:0]])))
+        for empty in (lambda: iter([scores[:0]]), scores[:0]):
+            with pytest.raises(ValueError, match=r"scores must not be empty; got shape \(0, 3\)"):
+                ia.mira(ia.StreamedScores(empty))
+        with pytest.raises(TypeError, match=r"chunk 1 of scores must be an array.*got NoneType"):
+            ia.mira(ia.StreamedScores(lambda: iter([scores, None, scores])))
+        buffer = scores.copy()
+        with pytest.raises(ValueError, match="chunk 1 of scores is in the memory of the one before; yield copies"):
+            ia.mira(ia.StreamedScores(lambda: iter([buffer, buffer])))
+        for given_scores in (scores, ia.StreamedScores(scores), ia.FactoredScores(scores, scores)):
+            with pytest.raises(ValueError, match=r"epsilon .* is 1e-310, too small"):
+                ia.sinkhorn(given_scores, epsilon=1e-310)
         with pytest.raises(TypeError, match="chunk 0 of scores must have a real floating dtype"):
             ia.mira(ia.StreamedScores(lambda: iter([np.ones((2, 2), int)])))
         with pytest.raises(ValueError, match=r"chunk 1 of scores must have the 3 labels.*got 2 of float64"):
@@ -359,6 +423,10 @@ class TestBadScores:
                 ia.FactoredScores(*arguments)
         with pytest.raises(TypeError, match="prototypes must be an array of the same library as features"):
             ia.FactoredScores(features, torch.zeros(3, 8))
+        for large in (features.astype(np.float32) * 1e20, features.astype(np.float32)):
+            few = prototypes.astype(np.float32) * (1e20 if large.max() > 1e9 else 1.0)
+            with pytest.raises(ValueError, match="their products in range"):
+                ia.mira(ia.FactoredScores(large, few, 1.0 if large.max() > 1e9 else 1e-39))
         features[3, 3] = np.nan
         with pytest.raises(ValueError, match="features and prototypes must be finite"):
             ia.mira(ia.FactoredScores(features, prototypes))

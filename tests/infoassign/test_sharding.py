@@ -118,7 +118,7 @@ def test_a_pass_sends_k_plus_two_numbers() -> None:
         return values
 
     found = ia.sinkhorn(scores_of(), epsilon=0.5, all_sum=counting)
-    assert sizes.count(7 + 2) == found.sweeps + 1  # and once before, to know the rows and the usable labels
+    assert sizes.count(7 + 2) == found.sweeps
     assert max(sizes) < 100
 
 
@@ -143,6 +143,7 @@ class TestWhatGoesWrong:
             (lambda rank: {"acceleration": None if rank else "auto"}, "acceleration"),
             (lambda rank: {"prior": np.full(7, 1 / 7) if rank else None}, "prior"),
             (lambda rank: {"start": np.full(7, float(rank))}, "start"),
+            (lambda rank: {"check_finite": bool(rank)}, "check_finite"),
         ],
     )
     def test_mismatched_shards_are_named_on_all_ranks(self, differ: Callable[[int], dict[str, Any]], name: str) -> None:
@@ -163,24 +164,67 @@ class TestWhatGoesWrong:
             with pytest.raises(ia.ShardMismatchError, match="1 of 3 ranks refused their part"):
                 raise error
 
-    def test_a_rank_that_fails_in_a_pass_stops_all(self) -> None:
-        scores, passes = scores_of(), []
-
-        def chunks() -> Iterator[Any]:
-            passes.append(0)
-            if len(passes) > 4:
-                raise OSError("the disk is gone")
-            yield scores[:20]
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda source, all_sum, breaks: (breaks(4), ia.mira(source, all_sum=all_sum, tol=1e-12)),
+            lambda source, all_sum, breaks: (breaks(2), ia.mira(source, all_sum=all_sum, start="columns")),
+            lambda source, all_sum, breaks: (ia.mira(source, all_sum=all_sum), breaks(0))[0].verify(),
+            lambda source, all_sum, breaks: (ia.mira(source, all_sum=all_sum), breaks(0))[0].balanced_labels(),
+            # As other threads would hold the lock of a cached property, its function is called.
+            lambda source, all_sum, breaks: ia.Assignment.mutual_information.func(  # type: ignore[attr-defined]
+                (ia.mira(source, all_sum=all_sum), breaks(0))[0]
+            ),
+            lambda source, all_sum, breaks: ia.Assignment._certificate.func(  # type: ignore[attr-defined]
+                (ia.sinkhorn(source, epsilon=2.0, all_sum=all_sum), breaks(0))[0]
+            ),
+        ],
+        ids=["pass", "columns", "verify", "balanced_labels", "mutual_information", "error_bound"],
+    )
+    def test_a_rank_that_fails_in_a_pass_stops_all(self, ask: Callable[..., Any]) -> None:
+        scores = scores_of()
 
         def work(rank: int, all_sum: Any) -> Any:
-            source = ia.StreamedScores(chunks if rank else (lambda: iter([scores[20:]])))
-            return ia.mira(source, all_sum=all_sum, tol=1e-12)
+            left: list[int] = []
 
-        first, second = on_ranks(2, work)
+            def chunks() -> Iterator[Any]:
+                if left and left.pop() == 0:
+                    raise OSError("the disk is gone")
+                yield scores[20:] if rank else scores[:20]
+
+            def breaks(after: int) -> None:
+                if rank:
+                    left.extend(range(after + 1))
+
+            return ask(ia.StreamedScores(chunks), all_sum, breaks)
+
+        first, second = on_ranks(2, work, timeout=5)
         with pytest.raises(RuntimeError, match="another rank failed in this pass"):
             raise first
         with pytest.raises(OSError, match="the disk is gone"):
             raise second
+
+    def test_what_cannot_be_prepared_stops_all(self) -> None:
+        shards: list[Any] = [scores_of(), scores_of()[:0]]
+        for error in on_ranks(2, lambda k, all_sum: ia.sinkhorn(shards[k], epsilon=1e-310, all_sum=all_sum), timeout=5):
+            with pytest.raises(ValueError, match="too small for float64"):
+                raise error
+        broken = [ia.FactoredScores(scores_of() * (np.nan if k else 1.0), np.eye(7)) for k in range(2)]
+        first, second = on_ranks(
+            2, lambda k, all_sum: ia.mira(broken[k], check_finite=False, all_sum=all_sum), timeout=5
+        )
+        assert isinstance(first, ia.ShardMismatchError)
+        with pytest.raises(ValueError, match="features and prototypes must be finite"):
+            raise second
+
+    def test_mutual_information_with_a_rank_that_has_no_rows(self) -> None:
+        scores = scores_of()
+
+        def work(rank: int, all_sum: Any) -> Any:
+            found = ia.mira(scores if rank else scores[:0], all_sum=all_sum)
+            return ia.Assignment.mutual_information.func(found)  # type: ignore[attr-defined]
+
+        assert good(on_ranks(2, work)) == pytest.approx([ia.mira(scores).mutual_information] * 2, rel=1e-9)
 
     def test_no_rows_at_all(self) -> None:
         for error in on_ranks(2, lambda rank, all_sum: ia.mira(scores_of()[:0], all_sum=all_sum)):
@@ -201,6 +245,6 @@ class TestWhatGoesWrong:
 
 @pytest.mark.parametrize("values", [[3.0, 0.0, 2.9], [0.0, 0.0, 0.0], [1e-200, 5.0, 1e200], [np.inf, 1.0, 0.0]])
 def test_a_largest_from_sums(values: list[float]) -> None:
-    found = good(on_ranks(3, lambda rank, all_sum: sharding.bound(all_sum, np.array([values[rank]]))))
+    found = good(on_ranks(3, lambda rank, all_sum: sharding.Ranks(all_sum).bound(np.array([values[rank]]))))
     for one in found:
         assert max(values) <= one[0] <= max(values) * 1.05 or one[0] == max(values)
