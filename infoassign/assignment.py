@@ -324,9 +324,10 @@ def _assign(
         return _said(source, settings, prior, start)
 
     ranks.agree(source.like, said)
-    ((family, sweep),) = found
+    ((family, local),) = found
+    sweep = local
     if ranks.several:
-        sweep = ShardedSweep(sweep, source.usable(), epsilon, ranks)
+        sweep = ShardedSweep(local, source.usable(), epsilon, ranks)
     elif source.rows == 0:
         raise ValueError(f"scores must not be empty; got shape {(0, *source.like.shape[-1:])}")
     if family.exact and check_finite:
@@ -340,6 +341,7 @@ def _assign(
         ACCELERATIONS[acceleration],
         tol=tol,
         max_sweeps=max_sweeps,
+        ceiling=_ceiling(source, local, sweep, ranks) if family.exact else inf,
         feasible=(lambda: _feasible(source.like, family)) if family.exact and dense_alone else None,
     )
     return Assignment(_scores=source, _sweep=sweep, _family=family, _solution=solution, _unit=unit, _ranks=ranks)
@@ -360,6 +362,16 @@ def _said(source: Scores, settings: tuple[Any, ...], prior: Any, start: Any) -> 
         "start": start,
         **dict(zip(names, settings, strict=True)),
     }
+
+
+def _ceiling(source: Scores, local: Sweep, sweep: Sweep, ranks: Ranks) -> Array:
+    """Return what no plan's objective is above, relative to the sweep's offset; ``inf`` where a plan is sure to exist.
+
+    A plan's score in a row is at least the least that is allowed there, and its entropy term is at most 0.
+    """
+    xp = api.array_namespace(sweep.span)
+    highest = ranks.bound((source.depth + xp.abs(local.offset - sweep.offset))[..., None])[..., 0]
+    return xp.where(xp.isfinite(sweep.span), xp.inf, highest)
 
 
 def _refuse_unusable(usable: Array) -> None:

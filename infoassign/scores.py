@@ -66,6 +66,10 @@ class Scores(Protocol):
     def spread(self) -> Array:
         """A bound on the difference of two finite scores of one row, shape (...,)."""
 
+    @property
+    def depth(self) -> Array:
+        """A bound on how far a finite score is below the sweep's offset in its row, shape (...,)."""
+
     def check(self, *, check_finite: bool) -> None:
         """Say what is wrong with them; see :func:`infoassign.assign`."""
 
@@ -102,6 +106,10 @@ class DenseScores:
         highest = xp.max(xp.where(finite, self.like, -xp.inf), axis=(-2, -1))
         return highest - xp.min(xp.where(finite, self.like, xp.inf), axis=(-2, -1))
 
+    @property
+    def depth(self) -> Array:
+        return self.spread  # every row is shifted by its own largest
+
     def check(self, *, check_finite: bool) -> None:
         check_scores(self.like, check_finite=check_finite)
 
@@ -128,7 +136,7 @@ class NoRows:
     def __init__(self, like: Array) -> None:
         self.like = like
         self.rows = 0
-        self.spread = 0.0
+        self.spread = self.depth = 0.0
         self.extent = Extent(0, 0, 0.0, 0.0, 0.0, 0.0)
 
     def check(self, *, check_finite: bool) -> None:
@@ -294,6 +302,11 @@ class StreamedScores:
     def extent(self) -> Extent:
         """What the first pass found out about the scores."""
         return self._survey.extent
+
+    @property
+    def depth(self) -> Array:
+        """A bound on how far a finite score is below the offset."""
+        return self.extent.shift + self.extent.spread
 
     def check(self, *, check_finite: bool) -> None:
         """Look at all once, if that has not been done; a look at the values comes with it."""
@@ -483,6 +496,11 @@ class FactoredScores:
     def spread(self) -> Array:
         """A bound on the difference of two finite scores of one row."""
         return self.extent.spread
+
+    @property
+    def depth(self) -> Array:
+        """A bound on how far a finite score is below the offset."""
+        return self.extent.shift + self.extent.spread
 
     def check(self, *, check_finite: bool) -> None:
         """Look at the factors; that their products are finite follows from it."""

@@ -65,14 +65,16 @@ def solve(
     *,
     tol: float,
     max_sweeps: int,
+    ceiling: Array | float = inf,
     feasible: Callable[[], Array] | None = None,
 ) -> Solution:
     """Iterate from a potential of shape (..., K) until the certificate is within `tol`.
 
     With ``tol = 0`` exactly `max_sweeps` sweeps are made, that is ``max_sweeps - 1`` steps, and nothing is read
     back from the device. Otherwise a problem that is done is left as it is, and one that cannot be ends at the best
-    point it has seen; every sweep is logged. `feasible` says which problems of the batch have a solution; it is asked
-    late.
+    point it has seen; every sweep is logged. No plan has an objective above `ceiling`, in units of the shifted scores,
+    so a dual above it proves that there is no plan. `feasible` says which problems of the batch have a solution; it is
+    asked late.
     """
     xp = api.array_namespace(start)
     fixed = tol == 0
@@ -108,7 +110,8 @@ def solve(
             if number in {FEASIBILITY, max_sweeps} and feasible is not None and bool(xp.any(status == 0)):
                 status = settle(status, ~feasible(), Status.INFEASIBLE)
         if family.exact:  # a column that no row may use cannot have its share
-            status = settle(status, ~xp.all(point.usable, axis=-1), Status.INFEASIBLE)
+            impossible = ~xp.all(point.usable, axis=-1) | (family.epsilon * (point.dual - dual_noise(point)) > ceiling)
+            status = settle(status, impossible, Status.INFEASIBLE)
         if not fixed and bool(xp.all(status != 0)):
             break
         if number < max_sweeps:

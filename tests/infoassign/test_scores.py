@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks import on_ranks
 
 import infoassign as ia
 from infoassign import scores as where
@@ -431,11 +432,19 @@ class TestBadScores:
         with pytest.raises(ValueError, match="features and prototypes must be finite"):
             ia.mira(ia.FactoredScores(features, prototypes))
 
-    def test_an_infeasible_problem_is_not_said_to_be_solved(self) -> None:
-        scores = np.zeros((40, 2))
-        scores[:30, 1] = -np.inf
-        found = ia.sinkhorn(ia.StreamedScores(scores), epsilon=1.0, max_sweeps=50)
-        assert not found.converged
+    @pytest.mark.parametrize("noise", [0.0, 1.0])
+    def test_an_infeasible_problem(self, noise: float) -> None:
+        """Without a flow through all pairs at once: by a dual value above that of any plan."""
+        scores = np.random.default_rng(0).normal(size=(40, 3)) * noise
+        scores[:30, 1:] = -np.inf
+        found = ia.sinkhorn(ia.StreamedScores(scores, chunk_rows=9), epsilon=0.5)
+        assert found.status is ia.Status.INFEASIBLE
+        assert found.sweeps < 100
+        for one in on_ranks(2, lambda k, a: ia.sinkhorn(scores[k * 15 : 15 + k * 25], epsilon=0.5, all_sum=a)):
+            assert one.status is ia.Status.INFEASIBLE
+        feasible = scores.copy()
+        feasible[:10, 1] = feasible[10:20, 2] = 0.0
+        assert ia.sinkhorn(ia.StreamedScores(feasible, chunk_rows=9), epsilon=0.5).converged
 
 
 def test_evaluates_a_potential() -> None:
