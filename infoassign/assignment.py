@@ -341,7 +341,7 @@ def _assign(
         ACCELERATIONS[acceleration],
         tol=tol,
         max_sweeps=max_sweeps,
-        ceiling=_ceiling(source, local, sweep, ranks) if family.exact else inf,
+        ceiling=_ceiling(source, local, sweep, ranks) if family.exact and tol > 0 else inf,
         feasible=(lambda: _feasible(source.like, family)) if family.exact and dense_alone else None,
     )
     return Assignment(_scores=source, _sweep=sweep, _family=family, _solution=solution, _unit=unit, _ranks=ranks)
@@ -370,6 +370,8 @@ def _ceiling(source: Scores, local: Sweep, sweep: Sweep, ranks: Ranks) -> Array:
     A plan's score in a row is at least the least that is allowed there, and its entropy term is at most 0.
     """
     xp = api.array_namespace(sweep.span)
+    if bool(xp.all(xp.isfinite(sweep.span))):
+        return xp.full_like(sweep.span, xp.inf)
     highest = ranks.bound((source.depth + xp.abs(local.offset - sweep.offset))[..., None])[..., 0]
     return xp.where(xp.isfinite(sweep.span), xp.inf, highest)
 

@@ -102,9 +102,13 @@ class DenseScores:
     @property
     def spread(self) -> Array:
         xp = api.array_namespace(self.like)
-        finite = xp.isfinite(self.like)
+        finite, wide = xp.isfinite(self.like), widest(self.like)
         highest = xp.max(xp.where(finite, self.like, -xp.inf), axis=(-2, -1))
-        return highest - xp.min(xp.where(finite, self.like, xp.inf), axis=(-2, -1))
+        lowest = xp.min(xp.where(finite, self.like, xp.inf), axis=(-2, -1))
+        # Halved, lest the difference overflows.
+        return 2 * xp.clip(
+            xp.astype(highest, wide) / 2 - xp.astype(lowest, wide) / 2, 0.0, float(xp.finfo(wide).max) / 4
+        )
 
     @property
     def depth(self) -> Array:

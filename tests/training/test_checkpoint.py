@@ -1,13 +1,14 @@
 """Checkpoints that can be used, and those that cannot."""
 
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import pytest
 import torch
 
+from infoassign import files
 from infoassign_training.config import Model, Pretraining
-from infoassign_training.engine import checkpoint, files
+from infoassign_training.engine import checkpoint
 from infoassign_training.engine.checkpoint import CheckpointError
 from infoassign_training.engine.pretrain import build
 
@@ -80,31 +81,14 @@ def test_a_full_disk_is_an_os_error(saved: Path, small: Pretraining, monkeypatch
     """Writes go to a device that is always full, through torch's serialisation and all."""
     before = saved.read_bytes()
 
-    def on_the_full_device(**_: object) -> IO[bytes]:
-        file = open("/dev/full", "wb")  # noqa: SIM115, PTH123 - replacing() closes it
-        return cast(IO[bytes], _NamedLike(file, str(saved.with_name("temporary"))))
+    def on_the_full_device(_: Path) -> IO[bytes]:
+        return open("/dev/full", "wb")  # noqa: PTH123 - replacing() closes it
 
-    monkeypatch.setattr(files, "NamedTemporaryFile", on_the_full_device)
+    monkeypatch.setattr(files, "_open_unnamed", on_the_full_device)
     method = build(small, IMAGES)
     with pytest.raises(OSError, match=r"No space left on device.*what it held before is kept"):
         checkpoint.save(saved, 4, method, torch.optim.SGD(method.encoder.parameters(), lr=0.1))
     assert saved.read_bytes() == before
-
-
-class _NamedLike:
-    """A file with a name, as NamedTemporaryFile returns."""
-
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self.file, self.name = file, name
-
-    def __enter__(self) -> "_NamedLike":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.file, name)
 
 
 def test_another_model_is_named(saved: Path) -> None:
