@@ -220,6 +220,8 @@ class StreamedScores:
                 self._chunk_rows = max(1, CHUNK // source.shape[1])
         elif not callable(source):
             once = ", which could be read only once" if isinstance(source, Iterator) else ""
+            if isinstance(source, str | PathLike):
+                once = '; open a file with numpy.load(path, mmap_mode="r")'
             raise TypeError(
                 "source must be an indexable array, or a function that returns a new iterator at every call; got"
                 f" {type(source).__name__}{once}"

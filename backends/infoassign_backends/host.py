@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from infoassign_backends.protocol import Array, Masses
 from infoassign_backends.reference import log_sum_exp_of_columns
 
-TILE = 2**16
-"""Entries that NumPy works on at a time, so that they stay in the cache."""
+TILE = 2**18
+"""Entries that NumPy works on at a time: few enough for the cache, enough that threads need not wait for each other."""
 PIECE = 2**21
 """Entries that one thread takes at a time."""
 UNDERFLOW = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)

@@ -365,6 +365,8 @@ class TestBadScores:
             ia.StreamedScores(row for row in scores)
         with pytest.raises(TypeError, match=r"source must be an indexable array, or a function.*got list"):
             ia.StreamedScores([1, 2])
+        with pytest.raises(TypeError, match=r"got str; open a file with numpy\.load\(path, mmap_mode="):
+            ia.StreamedScores("scores.npy")
         with pytest.raises(ValueError, match=r"source must have shape \(rows, labels\).*got \(10,\)"):
             ia.StreamedScores(scores[:, 0])
         with pytest.raises(ValueError, match="chunk_rows is for an indexable source"):
@@ -526,6 +528,6 @@ def test_memory_is_that_of_the_chunk_and_reading_that_of_the_file() -> None:
     of_factors = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sum(read) == scores.nbytes
-    tile = 8 * host.TILE * 3  # what a thread works on
-    assert peak < 3 * chunk * columns * 4 + tile * host.threads() + 100 * columns * 8
-    assert of_factors < 1.5 * 4 * min(rows * columns, where.PRODUCT) + tile * host.threads()
+    # Two chunks, what the threads work on, and vectors.
+    assert peak < 2 * chunk * columns * 4 + 3 * 8 * chunk * columns * host.threads() + 100 * columns * 8
+    assert of_factors < 1.5 * 4 * min(rows * columns, where.PRODUCT) + 3 * 8 * host.TILE * host.threads()
