@@ -14,7 +14,7 @@ from infoassign.problem import prepare
 from infoassign.result import Assignment
 from infoassign.scores import DenseScores, FactoredScores, NoRows, Scores, as_scores
 from infoassign.sharding import AllSum, Ranks, ShardedSweep
-from infoassign.solver import solve
+from infoassign.solver import LOG, solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton
 from infoassign.validation import (
     check_gradient,
@@ -317,13 +317,12 @@ def _assign(
     source, ranks = as_scores(scores), Ranks(all_sum)
     found: list[tuple[Family, Sweep]] = []
 
-    def said() -> dict[str, Any]:
+    def check() -> None:
         source.check(check_finite=check_finite)
         found.append(prepare(source, epsilon, strength, prior, check_finite=check_finite))
-        settings = (epsilon, strength, unit, tol, max_sweeps, acceleration, check_finite)
-        return _said(source, settings, prior, start)
 
-    ranks.agree(source.like, said)
+    settings = (epsilon, strength, unit, tol, max_sweeps, acceleration, check_finite)
+    ranks.agree(source.like, check, lambda: _said(source, settings, prior, start))
     ((family, local),) = found
     sweep = local
     if ranks.several:
@@ -465,6 +464,7 @@ def _from_sample(source: Scores, zero: Array, family: Family, ranks: Ranks, tol:
     sweep = some.prepare(family.epsilon)
     if ranks.several:
         sweep = ShardedSweep(sweep, some.usable(), family.epsilon, ranks)
+    LOG.info("first for a sample of %d rows, to start from", sweep.rows)
     near = max(tol, SAMPLE_TOL)
     found = solve(sweep, family, zero, quasi_newton, tol=near, max_sweeps=SAMPLE_SWEEPS)
     return found.point.potential

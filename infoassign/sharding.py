@@ -76,8 +76,8 @@ class Ranks:
         # With very many ranks the powers vanish; the sum is a bound, too.
         return xp.where((norm > 0) & xp.isfinite(total), xp.minimum(norm * (1 + 1e-6), total), total)
 
-    def agree(self, like: Array, check: Callable[[], dict[str, Any]]) -> None:
-        """Run a check on every rank and compare what it returns, by name.
+    def agree(self, like: Array, check: Callable[[], None], say: Callable[[], dict[str, Any]]) -> None:
+        """Run a check on every rank, and compare by name what the ranks then say.
 
         Raises
         ------
@@ -95,8 +95,13 @@ class Ranks:
             total = all_sum(xp.asarray(values, dtype=xp.float32, device=api.device(like)))
             return [float(total[i]) for i in range(len(values))]
 
-        nothing: dict[str, Any] = {}
-        said = self.attempt(check, lambda: nothing)
+        said: dict[str, Any] = {}
+
+        def check_and_say() -> None:
+            check()
+            said.update(say())
+
+        self.attempt(check_and_say, lambda: None)
         failure, self._failure = self._failure, None
         failures, ranks = shared([float(failure is not None), 1.0])
         if failure is not None:
