@@ -52,7 +52,7 @@ def test_the_answer_is_that_of_one_array(
 ) -> None:
     dtype: Any = np.float32 if single else np.float64
     features, prototypes, scores = factors(rows, columns, dtype, seed)
-    options = {**member, "tol": 1e-5 if single else 1e-7}
+    options = {**member, "tol": 1e-5}
     dense = ia.assign(scores, **options)
     for other in (ia.StreamedScores(scores, chunk_rows=chunk), ia.FactoredScores(features, prototypes, 0.7)):
         found = ia.assign(other, **options)
@@ -63,6 +63,9 @@ def test_the_answer_is_that_of_one_array(
         assert found.rows == rows
         for name in ("objective", "mutual_information", "perplexity"):
             assert getattr(found, name) == pytest.approx(getattr(dense, name), rel=1e-4 if single else 1e-9, abs=1e-6)
+        if not single:  # where differences of the dual drown in rounding, steps are refused in one and not in the other
+            tight = [ia.assign(each, **{**member, "tol": 1e-11}) for each in (scores, other)]
+            np.testing.assert_allclose(whole(tight[1]), tight[0].plan, rtol=0, atol=1e-10)
         assert found.verify().error_bound <= dense.verify().error_bound * 1.5 + (1e-4 if single else 2e-6)
 
 

@@ -48,7 +48,7 @@ def test_the_answer_is_that_of_all_rows_together(
 ) -> None:
     """Uneven shards and empty ones."""
     scores = scores_of(rows, columns, seed).astype(np.float32 if single else np.float64)
-    options = {**member, "tol": 1e-5 if single else 1e-7}
+    options = {**member, "tol": 1e-5}
     dense = ia.assign(scores, **options)
     shards = parts(scores, [min(cut, rows) for cut in cuts])
 

@@ -51,16 +51,12 @@ def problems(dtype: torch.dtype, rows: slice) -> list[Any]:
     return [scores[rows], ia.StreamedScores(lambda: iter(chunks)), ia.FactoredScores(features[rows], prototypes)]
 
 
-def tolerance(dtype: torch.dtype) -> float:
-    return 1e-7 if dtype == torch.float64 else 1e-5
-
-
 def work(rank: int, number: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=number)
     all_sum = ranks.all_sum()
     found = [
-        solve(scores, {**member, "tol": tolerance(dtype)}, all_sum)
+        solve(scores, member, all_sum)
         for dtype in DTYPES
         for member in MEMBERS
         for scores in problems(dtype, shard(rank, number))
@@ -75,12 +71,7 @@ def work(rank: int, number: int, folder: str) -> None:
 def test_streamed_dense_and_factored_rows_on_ranks_give_the_answer_of_one(number: int, tmp_path: Path) -> None:
     multiprocessing.spawn(work, (number, str(tmp_path)), nprocs=number)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(number)]
-    expected = [
-        solve(factors(dtype)[2], {**member, "tol": tolerance(dtype)})
-        for dtype in DTYPES
-        for member in MEMBERS
-        for _ in range(3)
-    ]
+    expected = [solve(factors(dtype)[2], member) for dtype in DTYPES for member in MEMBERS for _ in range(3)]
     for at, (one, *parts) in enumerate(zip(expected, *results, strict=True)):
         double = at < len(expected) // 2
         plan = torch.cat([part["plan"] for part in parts])
