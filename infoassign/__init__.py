@@ -25,10 +25,12 @@ True
 from infoassign.assignment import assign, mira, sinkhorn
 from infoassign.auction import BalancedLabels
 from infoassign.evaluate import dual_objective, duality_gap, kkt_residual, primal_objective
+from infoassign.factored import FactoredScores
+from infoassign.files import ScoresChangedError
 from infoassign.information import entropy, mutual_information
 from infoassign.result import Assignment, Status, Verification
-from infoassign.scores import FactoredScores, ScoresChangedError, StreamedScores
 from infoassign.sharding import ShardMismatchError
+from infoassign.streamed import StreamedScores
 
 __all__ = [
     "Assignment",

@@ -49,3 +49,17 @@ def constant(array: Array) -> Array:
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         return array.astype(array.dtype.newbyteorder("="))
     return array
+
+
+def in_single(array: Array) -> Array:
+    """Return an array in single precision if it is in half."""
+    xp = api.array_namespace(array)
+    return xp.astype(array, xp.float32) if xp.finfo(array.dtype).bits < 32 else xp.asarray(array)
+
+
+def take_rows(matrix: Array, rows: Any) -> Array:
+    """Return some rows of a matrix, by their numbers (NumPy, ascending)."""
+    if isinstance(matrix, np.ndarray):
+        return np.asarray(matrix[rows])
+    xp = api.array_namespace(matrix)
+    return xp.take(matrix, xp.asarray(rows, device=api.device(matrix)), axis=0)

@@ -9,10 +9,11 @@ import numpy as np
 
 from infoassign.arrays import constant, on_host
 from infoassign.auction import feasible
+from infoassign.factored import FactoredScores
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
 from infoassign.result import Assignment
-from infoassign.scores import DenseScores, FactoredScores, NoRows, Scores, as_scores
+from infoassign.scores import DenseScores, NoRows, Scores, as_scores
 from infoassign.sharding import AllSum, Ranks, ShardedSweep
 from infoassign.solver import LOG, solve
 from infoassign.steps import Step, plain, plain_step_from, quasi_newton

@@ -1,13 +1,26 @@
-"""Files that are there whole or not at all."""
+"""Files: written whole or not at all, and mapped to memory as long as they are whole."""
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from mmap import ALLOCATIONGRANULARITY, mmap
+from os import PathLike
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from uuid import uuid4
+
+import numpy as np
+
+from infoassign_backends.protocol import Array
+
+REACH = 2**16
+"""Bytes that come into memory, at least, where one of them is looked at."""
+
+
+class ScoresChangedError(RuntimeError):
+    """Scores that are read again are no longer those that were read before."""
 
 
 @contextmanager
@@ -92,3 +105,38 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all, in UTF-8."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def write_npy(path: str | PathLike[str], parts: Iterable[Any], shape: tuple[int, int], dtype: Any) -> None:
+    """Write NumPy arrays, one after the other, as one ``.npy`` file that is there whole or not at all."""
+    with replacing(Path(path)) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype=dtype).data)
+
+
+def check_map(source: Any) -> None:
+    """Say so if an array is a memory map of a file that was cut: to read on would kill the process."""
+    array: Any = source
+    while isinstance(array, np.ndarray):
+        base: Any = array.base
+        if isinstance(base, mmap):
+            start = getattr(array, "offset", 0) // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
+            if base.size() < start + len(base):
+                name = getattr(array, "filename", "of a memory map")
+                raise ScoresChangedError(f"the file {name} was cut to {base.size()} bytes, of {start + len(base)}")
+            return
+        array = base
+
+
+def touched(source: Any, rows: slice) -> Array:
+    """Return some rows of an indexable source, those of a memory map as they are read from disk."""
+    check_map(source)
+    chunk: Any = source[rows, :]
+    if isinstance(chunk, np.memmap):
+        chunk = np.asarray(chunk)
+        if chunk.flags.c_contiguous:
+            # A number here and there, so that what is not in memory is read now.
+            np.max(chunk.reshape(-1)[:: max(1, REACH // chunk.itemsize)], initial=0)
+    return chunk

@@ -38,9 +38,10 @@ import torch
 from torch import Tensor
 
 from infoassign.conjugate import conjugate_gradients
+from infoassign.factored import Factors
 from infoassign.objective import Family, Point
 from infoassign.result import NO_PLAN, Assignment
-from infoassign.scores import DenseScores, Factors
+from infoassign.scores import DenseScores
 from infoassign_backends.protocol import Sweep
 
 TILE = 2**20

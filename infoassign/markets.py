@@ -6,9 +6,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from infoassign.arrays import on_host
+from infoassign.arrays import on_host, take_rows
 from infoassign.auction import TILE, Candidates, DenseMarket, Float, Market, best_of, joined
-from infoassign.scores import DenseScores, FactoredScores, NoRows, Scores, StreamedScores, take_rows
+from infoassign.scores import DenseScores, InChunks, Scores
 from infoassign.sharding import Ranks
 from infoassign_backends.host import pieces
 
@@ -19,7 +19,7 @@ SLOTS = 2**16
 class ChunkedMarket:
     """Scores that come in chunks of rows; see :class:`infoassign.auction.Market`."""
 
-    def __init__(self, scores: StreamedScores | FactoredScores | NoRows) -> None:
+    def __init__(self, scores: InChunks) -> None:
         extent = scores.extent
         self.rows, self.columns = extent.rows, int(scores.like.shape[-1])
         self.highest = extent.offset + extent.shift
@@ -102,5 +102,5 @@ def market_of(scores: Scores) -> Market:
     """Return what an auction asks about the rows of one problem that are here."""
     if isinstance(scores, DenseScores):
         return DenseMarket(on_host(scores.like))
-    assert isinstance(scores, StreamedScores | FactoredScores | NoRows)
+    assert isinstance(scores, InChunks)
     return ChunkedMarket(scores)

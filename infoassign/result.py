@@ -12,11 +12,12 @@ import numpy as np
 
 from infoassign.arrays import host_dtype, integer, on_host, scalar_or_array
 from infoassign.auction import BalancedLabels, balanced_labels
+from infoassign.files import write_npy
 from infoassign.information import entropy
 from infoassign.markets import ShardedMarket, market_of
 from infoassign.objective import Certificate, Family, Point, certify_penalised, examine, marginal_error, marginal_floor
 from infoassign.rounding import certify_exact, exact_marginal, newton_correction
-from infoassign.scores import DenseScores, NoRows, Scores, write_npy
+from infoassign.scores import DenseScores, NoRows, Scores
 from infoassign.sharding import Ranks, ShardedSweep
 from infoassign.validation import check_companion, check_scores
 from infoassign_backends import backend_for

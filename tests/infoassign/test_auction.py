@@ -6,23 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_scores import scores_of, with_forbidden_pairs
 from scipy.optimize import linear_sum_assignment
 
 import infoassign as ia
 from infoassign import auction
 
 Make = Callable[[Any], Any]
-
-
-def scores_of(rows: int = 60, columns: int = 12, scale: float = 1.0, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).normal(size=(rows, columns)) * scale
-
-
-def with_forbidden_pairs(rows: int = 60, columns: int = 6, seed: int = 0) -> Any:
-    scores = scores_of(rows, columns, seed=seed)
-    scores[np.random.default_rng(seed).random(scores.shape) < 0.4] = -np.inf
-    scores[np.arange(rows), np.arange(rows) % columns] = 0
-    return scores
 
 
 def best_by_enumeration(scores: Any, prior: Any) -> float:

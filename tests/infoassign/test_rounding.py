@@ -6,22 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from float64_oracles import mean_total_variation, primal
+from random_scores import scores_of, with_forbidden_pairs
 
 import infoassign as ia
 from infoassign import rounding
 
 Make = Callable[[Any], Any]
-
-
-def scores_of(rows: int = 60, columns: int = 12, scale: float = 1.0, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).normal(size=(rows, columns)) * scale
-
-
-def with_forbidden_pairs(rows: int = 60, columns: int = 6, seed: int = 0) -> Any:
-    scores = scores_of(rows, columns, seed=seed)
-    scores[np.random.default_rng(seed).random(scores.shape) < 0.4] = -np.inf
-    scores[np.arange(rows), np.arange(rows) % columns] = 0
-    return scores
 
 
 class TestExactMarginal:

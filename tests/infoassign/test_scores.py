@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ranks import on_ranks
 
 import infoassign as ia
+from infoassign import factored as factored_scores
 from infoassign import scores as where
 from infoassign_backends import host, kernel
 
@@ -533,4 +534,4 @@ def test_memory_is_that_of_the_chunk_and_reading_that_of_the_file() -> None:
     assert sum(read) == scores.nbytes
     # Two chunks, what the threads work on, and vectors.
     assert peak < 2 * chunk * columns * 4 + 3 * 8 * chunk * columns * host.threads() + 100 * columns * 8
-    assert of_factors < 1.5 * 4 * min(rows * columns, where.PRODUCT) + 3 * 8 * host.TILE * host.threads()
+    assert of_factors < 1.5 * 4 * min(rows * columns, factored_scores.PRODUCT) + 3 * 8 * host.TILE * host.threads()
