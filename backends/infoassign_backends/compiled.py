@@ -39,6 +39,14 @@ def _bits(dtype: Any) -> int:
     return 64 if dtype == np.float64 else 32
 
 
+@cache
+def compile_for(dtype: np.dtype[Any], writeable: bool) -> None:
+    """Compile the pass for arrays of a kind, which numba does at the first call."""
+    one = np.zeros((1, 1), dtype)
+    one.flags.writeable = writeable
+    sums(one, np.zeros(1), 1.0, 0.0)
+
+
 def sums(scores: NDArray[Any], price: Float, epsilon: float, offset: float) -> Sums:
     """Return the sums over some rows, as :func:`infoassign_backends.host.numpy_sums` does."""
     rows = np.ascontiguousarray(scores)

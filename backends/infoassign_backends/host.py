@@ -84,7 +84,7 @@ def masses(scores: Array, potential: Array, epsilon: float, offset: float, known
 
         if compiled.available():
             some_rows, underflow = compiled.sums, compiled.underflow(given.dtype)
-            compiled.sums(given[:1], price, epsilon, offset)  # the first time it compiles, here and not in each thread
+            compiled.compile_for(given.dtype, given.flags.writeable)  # here, and not in each thread
     cut = pieces(given.shape, PIECE)
     parts = in_threads(lambda piece: some_rows(given[piece], price, epsilon, offset), cut)
     mass = np.sum([part[0] for part in parts], axis=0)
