@@ -54,7 +54,9 @@ def constant(array: Array) -> Array:
 def in_single(array: Array) -> Array:
     """Return an array in single precision if it is in half."""
     xp = api.array_namespace(array)
-    return xp.astype(array, xp.float32) if xp.finfo(array.dtype).bits < 32 else xp.asarray(array)
+    if xp.finfo(array.dtype).bits < 32:
+        return xp.astype(array, xp.float32)
+    return np.asarray(array) if isinstance(array, np.ndarray) else array  # a view of subclasses such as memory maps
 
 
 def take_rows(matrix: Array, rows: Any) -> Array:

@@ -10,7 +10,8 @@ import array_api_compat as api
 from infoassign.arrays import integer
 from infoassign_backends import backend_for, readable
 from infoassign_backends.protocol import Array, Masses
-from infoassign_backends.reference import accurate_sum, check_epsilon, log_sum_exp_of_columns, widest
+from infoassign_backends.reference import check_epsilon, log_sum_exp_of_columns
+from infoassign_backends.sums import accurate_sum, widest
 
 FOR_SUMS, FOR_A_CHUNK = 64, 4
 """Units of rounding that the sums over one chunk may cost (over its rows and labels comes on top in double precision),

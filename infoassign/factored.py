@@ -16,7 +16,7 @@ from infoassign.streamed import StreamedScores
 from infoassign.validation import check_factors, positive, weight
 from infoassign_backends.host import pieces
 from infoassign_backends.protocol import Array
-from infoassign_backends.reference import widest
+from infoassign_backends.sums import widest
 
 PRODUCT = 2**22
 """Entries of a tile; small enough that the allocator gives the same memory again."""

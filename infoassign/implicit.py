@@ -42,6 +42,7 @@ from infoassign.factored import Factors
 from infoassign.objective import Family, Point
 from infoassign.result import NO_PLAN, Assignment
 from infoassign.scores import DenseScores
+from infoassign_backends.autograd import first_order_only
 from infoassign_backends.protocol import Sweep
 
 TILE = 2**20
@@ -52,6 +53,10 @@ ROUNDS = 4
 """How often they are started from what is truly left, at most, where rounding has led them astray."""
 UNSOLVED = 1e-5
 """What may be left of the linear system before a warning says so, relative to its right-hand side."""
+ONCE = (
+    'gradient="implicit" has first derivatives only: its gradient cannot be differentiated again; detach the'
+    " gradient (create_graph=False), or solve with plain torch operations for a second derivative"
+)
 
 
 class GradientWarning(RuntimeWarning):
@@ -274,35 +279,7 @@ class _Solution(torch.autograd.Function):
         saved = ctx.saved_tensors
         with torch.no_grad():
             gradients = pull_back(ctx.optimum, saved, ctx.needs_input_grad[1:], slopes)
-        if torch.is_grad_enabled():
-            gradients = first_order_only(gradients, saved)
-        return None, *gradients
-
-
-class _Refusal(torch.autograd.Function):
-    """Tensors as they are, which cannot be differentiated: gradients that would come out wrong unnoticed."""
-
-    @staticmethod
-    def forward(ctx: Any, source: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return tuple(gradient.clone() for gradient in gradients)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        raise RuntimeError(
-            'gradient="implicit" has first derivatives only: its gradient cannot be differentiated again; detach the'
-            " gradient (create_graph=False), or solve with plain torch operations for a second derivative"
-        )
-
-
-def first_order_only(gradients: list[Tensor | None], saved: tuple[Tensor, ...]) -> list[Tensor | None]:
-    """Let gradients that are asked for with a graph of their own say, when it is used, that there is none.
-
-    torch's ``once_differentiable`` does so only where the slope that comes in has a graph, which that of a plain sum
-    has not.
-    """
-    source = next(tensor for tensor in saved if tensor.requires_grad)
-    refusing = iter(_Refusal.apply(source, *(gradient for gradient in gradients if gradient is not None)))
-    return [None if gradient is None else next(refusing) for gradient in gradients]
+        return None, *first_order_only(ONCE, gradients, saved)
 
 
 def pull_back(

@@ -16,7 +16,7 @@ from infoassign.chunked import ChunkedSweep, Extent
 from infoassign.validation import check_array, check_scores
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
-from infoassign_backends.reference import widest
+from infoassign_backends.sums import widest
 
 SAMPLE = 2**24
 """Entries at most that are drawn, to find a start from."""

@@ -19,7 +19,7 @@ from infoassign.scores import InChunks
 from infoassign.validation import check_chunk, check_values, count
 from infoassign_backends.host import pieces
 from infoassign_backends.protocol import Array
-from infoassign_backends.reference import widest
+from infoassign_backends.sums import widest
 
 CHUNK = 2**24
 """Entries of a chunk that is read."""

@@ -1,6 +1,6 @@
 """Arguments checked: an error names the argument, what was expected and what came."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import array_api_compat as api
 import numpy as np
 
+from infoassign.arrays import constant, in_single
+from infoassign_backends import readable
 from infoassign_backends.protocol import Array
 
 
@@ -34,6 +36,14 @@ def not_negative(name: str, value: object) -> float:
     return number
 
 
+def factor(name: str, value: object) -> float:
+    """Return an argument that is a finite number from 0 on."""
+    number = not_negative(name, value)
+    if number == inf:
+        raise ValueError(f"{name} must be finite")
+    return number
+
+
 def weight(name: str, value: Any, check: Callable[[str, object], float], gradient: str) -> tuple[float, Any]:
     """Return a weight as the number that is solved with, and as what is differentiated.
 
@@ -45,13 +55,19 @@ def weight(name: str, value: Any, check: Callable[[str, object], float], gradien
     return number, number
 
 
-def count(name: str, value: object) -> int:
-    """Return an argument that is an integer from 1 on."""
+def count(name: str, value: object, least: int = 1) -> int:
+    """Return an argument that is an integer from some on."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value!r}")
     return int(value)
+
+
+def check_choice(name: str, value: object, of: tuple[str, ...]) -> None:
+    """Say so if an argument is none of some words."""
+    if not isinstance(value, str) or value not in of:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, of))}; got {value!r}")
 
 
 def check_array(name: str, array: Any) -> Any:
@@ -221,3 +237,76 @@ def first(xp: Any, mask: Array) -> tuple[int, ...]:
 def in_problem(index: tuple[int, ...]) -> str:
     """Name a problem of a batch; nothing for a single one."""
     return f" of problem {index}" if index else ""
+
+
+def check_embedding(name: str, z: Any, temperature: float = 1.0, *, empty: bool = False) -> int:
+    """Return the width of a matrix of real numbers, or say what is wrong with it; values are looked at on the host.
+
+    With a temperature, quotients must be in range, too, with room for the sums of a few.
+    """
+    check_array(name, z)
+    if z.ndim != 2 or z.shape[1] == 0 or (z.shape[0] == 0 and not empty):
+        raise ValueError(f"{name} must have shape (rows, units), not empty; got {tuple(z.shape)}")
+    if readable(z) and z.shape[0]:
+        xp, values = api.array_namespace(z), constant(z)
+        limit = float(xp.finfo(in_single(values[:1, :1]).dtype).max) / 16 * min(temperature, 1.0)
+        if not bool(xp.all(xp.abs(values) <= limit)):
+            row, column = first(xp, ~(xp.abs(values) <= limit))
+            at = f"the first that is not is {float(values[row, column])!r} at row {row}, column {column}"
+            raise ValueError(f"{name} must be finite, and below {limit:.1e}; {at}")
+    return int(z.shape[1])
+
+
+def check_like(name: str, array: Any, of: str, other: Array, *, shape: tuple[int, ...]) -> None:
+    """Say so if an array is not of the library, device, dtype and shape that go with another."""
+    check_companion(name, array, other, of=of)
+    if array.dtype != other.dtype:
+        raise TypeError(f"{name} must have the dtype of {of}, {other.dtype}; got {array.dtype}; convert one of them")
+    if tuple(array.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, to go with {of}; got {tuple(array.shape)}")
+
+
+def check_units(units: Any, width: int) -> tuple[int, ...]:
+    """Return the sizes of segments, given as one for all or as all, or say so if they do not cut a width."""
+    if isinstance(units, int | np.integer):
+        size = count("units", units)
+        if width % size:
+            raise ValueError(
+                f"units must divide the width of the embeddings, {width}; got {size}"
+                " (for segments that differ in size, give a list of their sizes)"
+            )
+        return (size,) * (width // size)
+    if not isinstance(units, Sequence):
+        raise TypeError(f"units must be an integer, or a list of integers; got {units!r}")
+    sizes = tuple(count("units", size) for size in units)
+    if sum(sizes) != width:
+        raise ValueError(f"units must sum to the width of the embeddings, {width}; got {sum(sizes)} in all")
+    return sizes
+
+
+def check_distributions(name: str, q: Array, sums: Callable[[Array], Array]) -> None:
+    """Say so if soft codes on the host hold no distribution in each segment, as far as their precision can tell."""
+    if not readable(q):
+        return
+    xp, values = api.array_namespace(q), in_single(constant(q))
+    tolerance = 1e-3 if xp.finfo(q.dtype).bits > 16 else 5e-2
+    totals = sums(values)
+    if not (bool(xp.all(values >= 0)) and bool(xp.all(xp.abs(totals - 1) <= tolerance))):
+        raise ValueError(
+            f"{name} must hold a distribution in every segment: not negative, summing to one;"
+            " soft_discretize makes such codes of embeddings"
+        )
+
+
+def check_gathered(parts: Any, mine: Array) -> list[Array]:
+    """Return what a gather brought together, or say so if it is no list of the rows of every rank."""
+    if not isinstance(parts, (list, tuple)) or not parts:
+        raise TypeError(f"all_gather must return a list with the rows of every rank; got {type(parts).__name__}")
+    for rank, part in enumerate(parts):
+        name = f"what all_gather returned of rank {rank}"
+        check_array(name, part)
+        check_like(name, part, "this rank's rows", mine, shape=(*part.shape[:1], *mine.shape[1:]))
+    total = sum(part.shape[0] for part in parts)
+    if total < max(mine.shape[0], 1):
+        raise ValueError(f"all_gather must return the rows of every rank; got {total} in all, this one has {len(mine)}")
+    return list(parts)

@@ -17,6 +17,7 @@ from typing import Any
 import array_api_compat as api
 
 from infoassign_backends.host import masses, plan
+from infoassign_backends.joint import off_diagonal, off_diagonal_and_gradients, product
 from infoassign_backends.protocol import Array, Masses, Sweep
 from infoassign_backends.reference import log_sum_exp_of_columns, shift_rows
 
@@ -25,7 +26,7 @@ DRIFT = {32: 40.0, 64: 300.0}
 TILE = 2**16
 """Entries that are worked on at a time, so that they stay in the cache."""
 
-__all__ = ["KernelSweep", "masses", "plan", "prepare"]
+__all__ = ["KernelSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
 
 
 class KernelSweep:

@@ -1,4 +1,4 @@
-"""What a backend offers: the prepared sweep over matrices of scores.
+"""What a backend offers: the prepared sweep over matrices of scores, and the entropy of joint distributions.
 
 Every assignment solver needs very little of its ``(..., B, K)`` scores: for a potential ``v``, the masses
 of the columns of the plan ``W(v)`` and the sum of the rows' log-normalisers, where
@@ -89,6 +89,19 @@ class Sweep(Protocol):
         """Return the largest of non-negative values, shape (..., B) to (...,); a bound a little above it in shards."""
 
 
+class Views(NamedTuple):
+    """Two views of rows of D units, those at hand and those of all ranks; alike where there is one rank."""
+
+    first: Array
+    """Shape (n, D); its gradient is asked for."""
+    second: Array
+    """Shape (n, D); its gradient is asked for."""
+    all_first: Array
+    """Shape (N, D): the rows of `first` among those of all ranks, in any order; taken as constant."""
+    all_second: Array
+    """Shape (N, D), in the order of `all_first`."""
+
+
 class Backend(Protocol):
     """A module that knows how to pass over the arrays of one library."""
 
@@ -110,3 +123,16 @@ class Backend(Protocol):
 
     def plan(self, scores: Array, potential: Array, epsilon: float) -> Array:
         """Return ``W(v)`` of scores (B, K) that will not be kept, in the plan's dtype."""
+
+    def product(self, first: Array, second: Array) -> Array:
+        """Return ``first^T second`` of (N, C) and (N, D), summed in the precision that they come in, not in less."""
+
+    def off_diagonal(self, views: Views, sizes: tuple[int, ...]) -> Array:
+        """Return the sum of P log P over the cells of P, shape (D, D), whose two units are of different segments.
+
+        ``P = all_first^T all_second / N`` is never whole in memory; segments have these sizes. Where the library has
+        autograd, the answer, of shape (), is differentiable in `first` and `second`, as rows among those of all ranks.
+        """
+
+    def off_diagonal_and_gradients(self, views: Views, sizes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """Return the same, and its gradients in `first` and `second`, in one pass over P."""

@@ -2,7 +2,8 @@
 
 It works in the log domain throughout, so no potential makes an entry overflow, and a column's mass is known by its
 logarithm even where the mass itself would underflow. It never looks at a value, so it can be traced and needs no
-synchronisation. Every other sweep is tested against this one.
+synchronisation. Every other sweep is tested against this one. The joint entropy in the standard is
+in :mod:`infoassign_backends.joint`.
 """
 
 from collections.abc import Iterator
@@ -11,29 +12,11 @@ from typing import Any
 
 import array_api_compat as api
 
+from infoassign_backends.joint import off_diagonal, off_diagonal_and_gradients, product
 from infoassign_backends.protocol import Array, Masses, Sweep
+from infoassign_backends.sums import accurate_sum, widest
 
-
-def widest(array: Array) -> Any:
-    """Return the widest real dtype of the array's device: float64, or float32 where there is none."""
-    xp = api.array_namespace(array)
-    real = xp.__array_namespace_info__().dtypes(kind="real floating", device=api.device(array))
-    return real.get("float64", xp.float32)
-
-
-def accurate_sum(x: Array, dtype: Any) -> Array:
-    """Sum over the last axis in a dtype: as the library does in float64, by a tree where only float32 is at hand.
-
-    A tree of additions is off by log2(n) units at most, whatever the library's own order of n - 1 additions is.
-    """
-    xp = api.array_namespace(x)
-    if dtype != xp.float32:
-        return xp.sum(x, axis=-1, dtype=dtype)
-    while x.shape[-1] > 1:
-        half = x.shape[-1] // 2
-        pairs = x[..., :half] + x[..., half : 2 * half]
-        x = xp.concat([pairs, x[..., 2 * half :]], axis=-1)
-    return x[..., 0]
+__all__ = ["LogSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
 
 
 def check_epsilon(epsilon: float, dtype: Any, xp: Any) -> None:

@@ -1,4 +1,4 @@
-"""torch tensors, outside autograd: the host's sweeps for those on the CPU, the log domain on other devices.
+"""torch tensors: the host's sweeps for those on the CPU, the log domain on other devices, outside autograd.
 
 An assignment is a constant of the training step that uses it (MIRA, eq. 8), so the scores are detached: no sweep is
 recorded by autograd, and its memory does not grow with their number.
@@ -7,7 +7,10 @@ recorded by autograd, and its memory does not grow with their number.
 from types import ModuleType
 
 from infoassign_backends import kernel, reference
+from infoassign_backends.joint_torch import off_diagonal, off_diagonal_and_gradients, product
 from infoassign_backends.protocol import Array, Masses, Sweep
+
+__all__ = ["masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
 
 
 def prepare(scores: Array, epsilon: float) -> Sweep:
