@@ -135,7 +135,7 @@ def entropy_lower_bounds(units: Sequence[int], *, normalization: Normalization =
     True
     """
     validation.check_choice("normalization", normalization, ("block", "grid"))
-    sizes = validation.check_units(list(units), sum(units))
+    sizes = validation.check_sizes(units)
     segments = Segments(sizes)
     on, off = segments.weights(normalization)
     diagonal = sum(-2 / e if size == 2 else -log(size) for size in sizes)

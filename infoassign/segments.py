@@ -110,7 +110,7 @@ def soft_discretize(z: Array, units: Units, temperature: float = 1.0) -> Array:
     Parameters
     ----------
     z
-        Embeddings, shape (N, sum D), real floating, finite.
+        Embeddings, shape (N, sum D), real floating, finite; N may be 0.
     units
         The size D of every segment, which must divide sum D, or the sizes of all of them, which must sum to it.
     temperature
@@ -137,7 +137,7 @@ def soft_discretize(z: Array, units: Units, temperature: float = 1.0) -> Array:
     >>> soft_discretize(z, units=[2, 3])
     array([[0.25, 0.75, 0.25, 0.25, 0.5 ]])
     """
-    segments = as_segments(units, validation.check_embedding("z", z))
+    segments = as_segments(units, validation.check_embedding("z", z, empty=True))
     xp = api.array_namespace(z)
     return xp.exp(segments.log_softmax(in_single(z) / validation.positive("temperature", temperature)))
 
@@ -339,9 +339,10 @@ def diagonal(rows: Rows) -> Array:
 
 def off_diagonal(rows: Rows, segments: Segments) -> Array:
     """Return the sum of P log P over the blocks of two segments, with the slope of all ranks."""
+    first = rows.views.first
     if segments.count == 1:
-        return rows.views.first[:0, :0].sum()
-    return _steeper(backend_for(rows.views.first).off_diagonal(rows.views, segments.sizes), rows.ranks)
+        return api.array_namespace(first).zeros((), dtype=first.dtype, device=api.device(first))
+    return _steeper(backend_for(first).off_diagonal(rows.views, segments.sizes), rows.ranks)
 
 
 def _steeper(value: Array, factor: int) -> Array:

@@ -154,7 +154,7 @@ def _joint_entropy(q: Array, segments: Segments, subset: tuple[int, ...]) -> Arr
     entries = prod(units.stop - units.start for units in rest)
     step, joint = max(1, PIECE // entries), 0.0
     for start in range(0, q.shape[0], step):
-        rows = q[start : start + step, :]
+        rows = q[start : min(start + step, q.shape[0]), :]
         outer = rows[:, rest[0]]
         for units in rest[1:]:
             outer = xp.reshape(outer[:, :, None] * rows[:, None, units], (rows.shape[0], -1))

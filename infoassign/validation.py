@@ -268,7 +268,7 @@ def check_like(name: str, array: Any, of: str, other: Array, *, shape: tuple[int
 
 def check_units(units: Any, width: int) -> tuple[int, ...]:
     """Return the sizes of segments, given as one for all or as all, or say so if they do not cut a width."""
-    if isinstance(units, int | np.integer):
+    if not isinstance(units, Sequence):
         size = count("units", units)
         if width % size:
             raise ValueError(
@@ -276,12 +276,19 @@ def check_units(units: Any, width: int) -> tuple[int, ...]:
                 " (for segments that differ in size, give a list of their sizes)"
             )
         return (size,) * (width // size)
-    if not isinstance(units, Sequence):
-        raise TypeError(f"units must be an integer, or a list of integers; got {units!r}")
-    sizes = tuple(count("units", size) for size in units)
+    sizes = check_sizes(units)
     if sum(sizes) != width:
         raise ValueError(f"units must sum to the width of the embeddings, {width}; got {sum(sizes)} in all")
     return sizes
+
+
+def check_sizes(units: Any) -> tuple[int, ...]:
+    """Return the sizes of all segments, or say so if they are none."""
+    if not isinstance(units, Sequence):
+        raise TypeError(f"units must be a list of the sizes of all segments; got {units!r}")
+    if not units:
+        raise ValueError("units must hold the size of a segment; got none")
+    return tuple(count("units", size) for size in units)
 
 
 def check_distributions(name: str, q: Array, sums: Callable[[Array], Array]) -> None:

@@ -40,7 +40,7 @@ def listing(
 
 
 def einsum_and_mask(z1: Tensor, z2: Tensor, sizes: Sequence[int]) -> Tensor:
-    """What one would write from the listing: P whole, and masks that select of it; "block" weights, in the dtype given."""
+    """What one would write from the listing: P whole, masks that select of it; "block" weights, in the dtype given."""
     owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     own = owner[:, None] == owner
     on, off = torch.eye(len(owner), dtype=torch.bool), ~own

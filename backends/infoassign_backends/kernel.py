@@ -17,7 +17,7 @@ from typing import Any
 import array_api_compat as api
 
 from infoassign_backends.host import masses, plan
-from infoassign_backends.joint import off_diagonal, off_diagonal_and_gradients, product
+from infoassign_backends.joint_host import off_diagonal, off_diagonal_and_gradients, product
 from infoassign_backends.protocol import Array, Masses, Sweep
 from infoassign_backends.reference import log_sum_exp_of_columns, shift_rows
 

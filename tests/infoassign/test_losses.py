@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,9 @@ def test_gradients_of_every_library_are_torchs(make: Make, rows: int, sizes: lis
 def test_single_precision_is_the_listing_with_masks(seed: int) -> None:
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 9, size=random.integers(1, 12)).tolist()
-    z = [view.float() for view in embeddings(int(random.integers(1, 80)), sizes, scale=float(random.choice([0.1, 1, 4])))]
+    z = [
+        view.float() for view in embeddings(int(random.integers(1, 80)), sizes, scale=float(random.choice([0.1, 1, 4])))
+    ]
     expected = differentiated(partial(einsum_and_mask, sizes=sizes), *z)
     close(differentiated(partial(ia.imsvd_loss, units=sizes), *z), expected, 1e-5)
     found = ia.imsvd_loss_and_gradient(*(view.numpy() for view in z), units=sizes)
@@ -197,6 +200,8 @@ def test_temperature_divides_the_embeddings() -> None:
     close(warm, [scaled.value, 4 * scaled.gradient1, 4 * scaled.gradient2], 1e-12)
 
 
+@pytest.mark.deep
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # where dynamo resumes
 def test_a_graph_break_under_compile_changes_nothing() -> None:
     z = embeddings(10, [3, 3])
     uncompiled = torch.compiler.disable(partial(ia.imsvd_loss, units=3))
@@ -208,6 +213,7 @@ def test_a_graph_break_under_compile_changes_nothing() -> None:
     close(differentiated(torch.compile(step, backend="eager"), *z), differentiated(step, *z), 1e-12)
 
 
+@pytest.mark.deep
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_as_it_is_it_breaks_the_graph_more_often_and_is_right() -> None:
@@ -240,8 +246,9 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"units": 80}, ValueError, "units must divide the width of the embeddings, 6; got 80.*list of their sizes"),
     ({"units": [2, 3]}, ValueError, "units must sum to the width of the embeddings, 6; got 5"),
     ({"units": [6, 0]}, ValueError, "units must be at least 1; got 0"),
-    ({"units": 2.0}, TypeError, "units must be an integer, or a list of integers; got 2.0"),
+    ({"units": 2.0}, TypeError, "units must be an integer; got 2.0"),
     ({"units": "33"}, TypeError, "units must be an integer; got '3'"),
+    ({"units": []}, ValueError, "units must hold the size of a segment; got none"),
     ({"temperature": 0}, ValueError, "temperature must be positive"),
     ({"entropy_weight": -1}, ValueError, "entropy_weight must not be negative"),
     ({"entropy_weight": float("inf")}, ValueError, "entropy_weight must be finite"),
@@ -260,3 +267,21 @@ def test_wrong_arguments_are_named(loss: Any, wrong: dict[str, Any], error: type
     arguments: dict[str, Any] = {"z1": Z, "z2": Z, "units": 2, **wrong}
     with pytest.raises(error, match=message):
         loss(arguments.pop("z1"), arguments.pop("z2"), **arguments)
+
+
+@pytest.mark.parametrize("edges", [[0, 8, 17], [0, 15, 17], [0, 6, 6, 17]])
+@pytest.mark.parametrize("kind", ["inner-product", "cross-entropy"])
+def test_the_mean_over_ranks_is_one_process(make: Make, edges: list[int], kind: Any) -> None:
+    """In every library: ranks that hold some of the rows each, and one of them none."""
+    sizes = [3, 2, 4]
+    z = [view.numpy() for view in embeddings(17, sizes)]
+    loss = partial(ia.music_loss_and_gradient, segment_size=sizes, invariance=kind)
+    whole = loss(*map(make, z))
+    shards = [slice(*edge) for edge in pairwise(edges)]
+    q = np.concatenate([ia.soft_discretize(view, sizes) for view in z], axis=1)
+    gathered = [make(q[shard]) for shard in shards]
+    parts = [loss(*(make(view[shard]) for view in z), all_gather=lambda _: gathered) for shard in shards]
+    assert np.mean([float(part.value) for part in parts]) == pytest.approx(float(whole.value), rel=1e-12)
+    for which in ("gradient1", "gradient2"):
+        rows = np.concatenate([np.asarray(getattr(part, which)) for part in parts]) / len(parts)
+        np.testing.assert_allclose(rows, np.asarray(getattr(whole, which)), rtol=1e-10, atol=1e-15)
