@@ -174,6 +174,14 @@ def test_equation_9_is_not_equation_4_but_another_lambda() -> None:
     assert four == pytest.approx(nine_with_less)
 
 
+def test_for_hard_codes_the_loss_is_minus_the_objective() -> None:
+    """Where views agree, -DE is S_1 and -OE is S_2: eq. 4 of order 2 with 3 for lambda, 1 for beta (docs/entropies.md)."""
+    symbols = np.random.default_rng(0).integers(3, size=(20, 4))
+    codes = np.eye(3)[symbols].reshape(20, 12)
+    objective = ia.information_objective(codes, codes, 3, entropy_weight=3.0)
+    assert float(sum(ia.entropy_terms(codes, codes, 3))) == pytest.approx(-float(objective), rel=1e-13)
+
+
 def test_other_equations_there_are_none() -> None:
     with pytest.raises(ValueError, match="equation must be 4 or 9"):
         ia.information_objective(some_codes(), some_codes(), SIZES, equation=11)  # type: ignore[arg-type]

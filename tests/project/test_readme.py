@@ -23,7 +23,7 @@ def test_the_two_commands_are_one_line_each() -> None:
 
 
 def test_the_python_block_runs() -> None:
-    code, _ = blocks("python")
+    code, *_ = blocks("python")
     names: dict[str, object] = {}
     exec(code, names)
     labels = names["labels"]
@@ -39,6 +39,13 @@ def test_the_block_about_scores_that_do_not_fit_runs(tmp_path: Path, monkeypatch
     names = {"np": np, "ia": ia, "features": features, "prototypes": prototypes, "my_rows": features}
     exec(blocks("python")[1], {**names, "all_sum": lambda values: values})
     assert np.load("plan.npy").shape == (100, 5)
+
+
+def test_the_block_about_losses_runs() -> None:
+    z1, z2 = np.random.default_rng(0).normal(size=(2, 12, 240))
+    names: dict[str, object] = {"ia": ia, "z1": z1, "z2": z2}
+    exec(blocks("python")[2], names)
+    assert names["loss"] == pytest.approx(names["value"])
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
