@@ -12,6 +12,9 @@ from infoassign.segments import EntropyTerms, Normalization, Segments
 
 Table = NDArray[np.int64]
 
+LEVELS = 1024
+"""Levels that an array is made for at most."""
+
 
 def orthogonal_array(levels: int, factors: int) -> Table:
     """Return an orthogonal array of strength 2: in any two columns, every pair of symbols is in one row.
@@ -23,7 +26,7 @@ def orthogonal_array(levels: int, factors: int) -> Table:
     Parameters
     ----------
     levels
-        D, the number of symbols: a power of a prime.
+        D, the number of symbols: a power of a prime, up to 1024.
     factors
         M, the number of columns, from 1 to D + 1.
 
@@ -48,6 +51,8 @@ def orthogonal_array(levels: int, factors: int) -> Table:
            [0, 1, 2, 1, 2, 0, 2, 0, 1]])
     """
     levels, factors = validation.count("levels", levels, least=2), validation.count("factors", factors)
+    if levels > LEVELS:
+        raise ValueError(f"levels must be at most {LEVELS} (an array has levels^2 rows); got {levels}")
     prime = next(number for number in range(2, levels + 1) if levels % number == 0)
     degree = round(log(levels, prime))
     if prime**degree != levels:
@@ -117,8 +122,8 @@ def entropy_lower_bounds(units: Sequence[int], *, normalization: Normalization =
     Returns
     -------
     EntropyTerms
-        Numbers, in nats. Both are reached at once by the one-hot codes of an orthogonal array of strength 2 where all D
-        >= 3 (or D = 1), and by no other codes.
+        Numbers, in nats. Where all D >= 3, and there are at least two segments, both are reached at once by the one-hot
+        codes of an orthogonal array of strength 2, and by no others (theory, B4).
 
     Raises
     ------
@@ -135,8 +140,9 @@ def entropy_lower_bounds(units: Sequence[int], *, normalization: Normalization =
     True
     """
     validation.check_choice("normalization", normalization, ("block", "grid"))
-    sizes = validation.check_sizes(units)
+    sizes = validation.check_sizes("units", units)
     segments = Segments(sizes)
     on, off = segments.weights(normalization)
     diagonal = sum(-2 / e if size == 2 else -log(size) for size in sizes)
-    return EntropyTerms(on * diagonal, -off * 2 * (segments.count - 1) * sum(map(log, sizes)))
+    off_diagonal = 0.0 - 2 * (segments.count - 1) * sum(map(log, sizes))
+    return EntropyTerms(on * diagonal, off * off_diagonal)

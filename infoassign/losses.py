@@ -17,7 +17,9 @@ from infoassign.segments import (
     Rows,
     Segments,
     Units,
+    agreement,
     as_segments,
+    check_autograd,
     diagonal,
     gathered,
     off_diagonal,
@@ -109,7 +111,8 @@ def music_loss(
     -2.004
     """
     weights = 1.0, invariance_weight
-    return _value(z1, z2, _loss(z1, z2, segment_size, weights, temperature, normalization, invariance, all_gather))
+    cut = "segment_size", segment_size
+    return _value(z1, z2, _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather))
 
 
 def music_loss_and_gradient(
@@ -153,9 +156,9 @@ def music_loss_and_gradient(
     True
     """
     weights = 1.0, invariance_weight
-    return _value_and_gradient(
-        z1, z2, _loss(z1, z2, segment_size, weights, temperature, normalization, invariance, all_gather)
-    )
+    cut = "segment_size", segment_size
+    loss = _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather)
+    return _value_and_gradient(z1, z2, loss)
 
 
 def imsvd_loss(
@@ -210,7 +213,8 @@ def imsvd_loss(
     0.0
     """
     weights = entropy_weight, 1.0
-    return _value(z1, z2, _loss(z1, z2, units, weights, temperature, normalization, invariance, all_gather))
+    cut = "units", units
+    return _value(z1, z2, _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather))
 
 
 def imsvd_loss_and_gradient(
@@ -253,9 +257,9 @@ def imsvd_loss_and_gradient(
     True
     """
     weights = entropy_weight, 1.0
-    return _value_and_gradient(
-        z1, z2, _loss(z1, z2, units, weights, temperature, normalization, invariance, all_gather)
-    )
+    cut = "units", units
+    loss = _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather)
+    return _value_and_gradient(z1, z2, loss)
 
 
 def information_objective(
@@ -314,6 +318,7 @@ def information_objective(
     if equation not in (4, 9):
         raise ValueError(f"equation must be 4 or 9, of IMSVD; got {equation!r}")
     validation.count("order", order, least=2)
+    validation.check_choice("similarity", similarity, ("inner-product", "cross-entropy"))
     lamda = validation.factor("entropy_weight", entropy_weight)
     beta = validation.factor("correlation_weight", correlation_weight)
     found = -transform_invariance(q1, q2, units, kind=similarity)
@@ -326,23 +331,25 @@ def information_objective(
 def _loss(
     z1: Array,
     z2: Array,
-    units: Units,
+    cut: tuple[str, Units],
     weights: tuple[float, float],
     temperature: float,
     normalization: Normalization,
     invariance: Invariance,
     all_gather: AllGather | None,
 ) -> _Loss:
-    """Check everything; the weights are those of the entropies and of the invariance."""
-    temperature = validation.positive("temperature", temperature)
+    """Check everything; `cut` is the argument that cuts embeddings, with its name; the weights are of entropies and TI."""
     entropies = validation.factor("entropy_weight", weights[0])
     invariances = validation.factor("invariance_weight", weights[1])
     validation.check_choice("normalization", normalization, ("block", "grid"))
     validation.check_choice("invariance", invariance, ("inner-product", "cross-entropy"))
     empty = all_gather is not None
-    segments = as_segments(units, validation.check_embedding("z1", z1, temperature, empty=empty))
-    validation.check_embedding("z2", z2, temperature, empty=empty)
+    segments = as_segments(*cut, validation.check_embedding("z1", z1, empty=empty))
+    validation.check_embedding("z2", z2, empty=empty)
     validation.check_like("z2", z2, "z1", z1, shape=tuple(z1.shape))
+    temperature = validation.check_temperature(temperature, z1)
+    for name, z in (("z1", z1), ("z2", z2)):
+        validation.check_logits(name, z, temperature)
     on, off = segments.weights(normalization)
     return _Loss(segments, on * entropies, off * entropies, invariances, invariance, temperature, all_gather)
 
@@ -358,6 +365,7 @@ def _share(loss: _Loss, rows: Rows) -> float:
 
 
 def _value(z1: Array, z2: Array, loss: _Loss) -> Array:
+    check_autograd(z1, loss.all_gather)
     log1, log2 = _log_codes(z1, z2, loss)
     xp = api.array_namespace(log1)
     q1, q2 = xp.exp(log1), xp.exp(log2)
@@ -368,8 +376,8 @@ def _value(z1: Array, z2: Array, loss: _Loss) -> Array:
     if loss.off_diagonal:
         value = value + loss.off_diagonal * off_diagonal(rows, loss.segments)
     if loss.invariance:
-        agreement = loss.segments.log_sums(log1 + log2) if loss.kind == "inner-product" else q1 * log2
-        value = value - _share(loss, rows) * xp.sum(agreement)
+        agreed = loss.segments.log_sums(log1 + log2) if loss.kind == "inner-product" else q1 * log2
+        value = value - _share(loss, rows) * xp.sum(agreed)
     return value
 
 
@@ -382,12 +390,12 @@ def _value_and_gradient(z1: Array, z2: Array, loss: _Loss) -> LossAndGradient:
     slope1, slope2 = xp.zeros_like(q1), xp.zeros_like(q2)
     value = xp.zeros((), dtype=log1.dtype, device=api.device(log1))
     if loss.diagonal:
-        mass = xp.sum(rows.views.all_first * rows.views.all_second, axis=0) / rows.total
-        used = mass > 0
-        log_mass = xp.log(xp.where(used, mass, xp.ones_like(mass)))
-        value = value + loss.diagonal * xp.sum(mass * log_mass)
-        in_mass = xp.where(used, 1 + log_mass, xp.zeros_like(mass)) * (loss.diagonal * rows.ranks / rows.total)
-        slope1, slope2 = slope1 + in_mass * q2, slope2 + in_mass * q1
+        value = value + loss.diagonal * diagonal(rows)
+        mass = agreement(rows)
+        logs = 1 + xp.log(xp.where(mass > 0, mass, xp.ones_like(mass)))
+        slope = xp.astype(xp.where(mass > 0, logs, xp.zeros_like(mass)), q1.dtype)
+        slope = slope * (loss.diagonal * rows.ranks / rows.total)
+        slope1, slope2 = slope1 + slope * q2, slope2 + slope * q1
     if loss.off_diagonal:
         backend = backend_for(q1)
         joint, to_first, to_second = backend.off_diagonal_and_gradients(rows.views, loss.segments.sizes)
@@ -398,8 +406,8 @@ def _value_and_gradient(z1: Array, z2: Array, loss: _Loss) -> LossAndGradient:
         share = _share(loss, rows)
         if loss.kind == "inner-product":
             value = value - share * xp.sum(loss.segments.log_sums(log1 + log2))
-            shared = xp.exp(loss.segments.log_softmax(log1 + log2))
-            slope1, slope2 = slope1 - share * shared, slope2 - share * shared
+            where_shared = xp.exp(loss.segments.log_softmax(log1 + log2))
+            slope1, slope2 = slope1 - share * where_shared, slope2 - share * where_shared
         else:
             value = value - share * xp.sum(q1 * log2)
             slope1, slope2 = slope1 - share * q1 * log2, slope2 - share * q1

@@ -19,6 +19,7 @@ from infoassign.arrays import constant, in_single
 from infoassign.information import entropy
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Views
+from infoassign_backends.sums import widest
 
 Units: TypeAlias = int | Sequence[int]
 """The size of every segment, or the sizes of all of them."""
@@ -137,9 +138,10 @@ def soft_discretize(z: Array, units: Units, temperature: float = 1.0) -> Array:
     >>> soft_discretize(z, units=[2, 3])
     array([[0.25, 0.75, 0.25, 0.25, 0.5 ]])
     """
-    segments = as_segments(units, validation.check_embedding("z", z, empty=True))
-    xp = api.array_namespace(z)
-    return xp.exp(segments.log_softmax(in_single(z) / validation.positive("temperature", temperature)))
+    segments = as_segments("units", units, validation.check_embedding("z", z, empty=True))
+    temperature = validation.check_temperature(temperature, z)
+    validation.check_logits("z", z, temperature)
+    return api.array_namespace(z).exp(segments.log_softmax(in_single(z) / temperature))
 
 
 def joint_distribution(q1: Array, q2: Array) -> Array:
@@ -191,6 +193,7 @@ def entropy_terms(
     ``DE + OE`` plus :func:`transform_invariance`. See :func:`infoassign.entropy_lower_bounds` for how low they can get.
 
     P is never whole in memory: it is made a tile at a time, with both gradients (theory, B7), in O(N sum D) memory.
+    (Under ``jax.jit`` the compiler may keep the tiles.)
 
     Parameters
     ----------
@@ -211,7 +214,8 @@ def entropy_terms(
     -------
     EntropyTerms
         `diagonal` and `off_diagonal`, of shape () and the dtype of the codes, in single precision at least.
-        Differentiable, once, where the library has autograd; in torch the pass breaks the graph of ``torch.compile``.
+        Differentiable, once, where the library has autograd (with `all_gather` in torch alone); ``torch.compile``
+        breaks its graph here, and ``torch.func`` cannot transform it.
 
     Raises
     ------
@@ -230,6 +234,7 @@ def entropy_terms(
     """
     segments = check_codes(q1, q2, units, empty=all_gather is not None)
     validation.check_choice("normalization", normalization, ("block", "grid"))
+    check_autograd(q1, all_gather)
     rows = gathered(in_single(q1), in_single(q2), all_gather)
     on, off = segments.weights(normalization)
     return EntropyTerms(diagonal(rows) * on, off_diagonal(rows, segments) * off)
@@ -252,7 +257,7 @@ def transform_invariance(q1: Array, q2: Array, units: Units, *, kind: Invariance
     Returns
     -------
     Array
-        Shape (), at least 0, in the dtype of the codes, in single precision at least; ``inf`` where the views exclude
+        Shape (), not negative, in the dtype of the codes, in single precision at least; ``inf`` where the views exclude
         each other (the losses work with logits and stay finite). Differentiable where the library has autograd. With
         rows spread over ranks it is the mean over those at hand.
 
@@ -286,19 +291,19 @@ def _mean_log(x: Array) -> Array:
 def _mean_product_with_log(weight: Array, x: Array) -> Array:
     """Return the mean of ``w log x``, 0 where the weight is."""
     xp = api.array_namespace(x)
-    counts, positive = weight > 0, x > 0
-    log = xp.where(positive, xp.log(xp.where(positive, x, xp.ones_like(x))), -xp.inf)
-    return xp.mean(weight * xp.where(counts, log, xp.zeros_like(log)))
+    positive = x > 0
+    log = xp.log(xp.where(positive, x, xp.ones_like(x)))
+    return xp.mean(weight * xp.where(positive | (weight == 0), log, -xp.inf))
 
 
-def as_segments(units: Units, width: int) -> Segments:
-    """Return the segments that so many units are cut into."""
-    return Segments(validation.check_units(units, width))
+def as_segments(name: str, units: Units, width: int) -> Segments:
+    """Return the segments that so many units are cut into by an argument of some name."""
+    return Segments(validation.check_units(name, units, width))
 
 
 def check_codes(q1: Array, q2: Array, units: Units, *, empty: bool = False) -> Segments:
     """Return the segments of two views' soft codes, or say what is wrong with them."""
-    segments = as_segments(units, validation.check_embedding("q1", q1, empty=empty))
+    segments = as_segments("units", units, validation.check_embedding("q1", q1, empty=empty))
     validation.check_like("q2", q2, "q1", q1, shape=tuple(q1.shape))
     for name, q in (("q1", q1), ("q2", q2)):
         validation.check_distributions(name, q, segments.sums)
@@ -314,6 +319,15 @@ class Rows(NamedTuple):
     """The number of rows of all ranks, N."""
 
 
+def check_autograd(array: Array, all_gather: AllGather | None) -> None:
+    """Say so if gradients through a gather would be asked of a library whose autograd is not stopped here."""
+    if all_gather is not None and api.is_jax_array(array):
+        raise TypeError(
+            "all_gather is not for JAX's autograd, whose gradients would be wrong; imsvd_loss_and_gradient and"
+            " music_loss_and_gradient have values and gradients over ranks"
+        )
+
+
 def gathered(first: Array, second: Array, all_gather: AllGather | None) -> Rows:
     """Return soft codes (n, sum D) with those of all ranks: both views at once, as constants."""
     if all_gather is None:
@@ -327,14 +341,20 @@ def gathered(first: Array, second: Array, all_gather: AllGather | None) -> Rows:
     return Rows(views, len(parts), everyone.shape[0])
 
 
+def agreement(rows: Rows) -> Array:
+    """Return the diagonal of P, shape (sum D,), with the slope of this rank's rows; summed in the widest dtype."""
+    first, second, all_first, all_second = rows.views
+    xp, wide = api.array_namespace(first), widest(first)
+    mass = xp.sum(first * second, axis=0, dtype=wide)
+    if rows.ranks > 1:
+        mass = xp.sum(all_first * all_second, axis=0, dtype=wide) + (mass - constant(mass))
+    return mass / rows.total
+
+
 def diagonal(rows: Rows) -> Array:
     """Return the sum of P log P over the diagonal, with the slope of all ranks."""
-    xp = api.array_namespace(rows.views.first)
-    first, second, all_first, all_second = rows.views
-    mass = xp.sum(first * second, axis=0)
-    if rows.ranks > 1:
-        mass = xp.sum(all_first * all_second, axis=0) + (mass - constant(mass))
-    return _steeper(-entropy(mass / rows.total), rows.ranks)
+    value = api.array_namespace(rows.views.first).astype(-entropy(agreement(rows)), rows.views.first.dtype)
+    return _steeper(value, rows.ranks)
 
 
 def off_diagonal(rows: Rows, segments: Segments) -> Array:

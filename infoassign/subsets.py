@@ -1,6 +1,7 @@
 """Joint entropies and total correlations of subsets of an embedding's segments (IMSVD, eq. 3 and 5 to 8)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate, combinations
 from math import comb, prod
 from random import Random
@@ -9,16 +10,19 @@ from typing import NamedTuple
 import array_api_compat as api
 
 from infoassign import validation
-from infoassign.arrays import in_single
+from infoassign.arrays import constant, in_single
 from infoassign.information import entropy
 from infoassign.segments import Segments, Units, as_segments, gathered, off_diagonal
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array
+from infoassign_backends.sums import widest
 
 CELLS = 2**27
 """Cells of a joint distribution that are made at most."""
 WORK = 1e13
 """Multiplications that all subsets together may need."""
+EACH = 1e6
+"""Multiplications in whose time a subset is also looked at."""
 PIECE = 2**22
 """Entries of the products of all but one segment's codes that are in memory at a time."""
 
@@ -28,8 +32,8 @@ class SubsetMean(NamedTuple):
 
     value: Array
     """Shape (), in nats; differentiable where the library has autograd."""
-    standard_error: float
-    """Of the value, as an estimate of the mean over all subsets; 0 if all were looked at."""
+    standard_error: Array
+    """Of the value, as an estimate of the mean over all subsets: shape (), a constant; 0 if all were looked at."""
     subsets: int
     """How many were looked at."""
 
@@ -74,11 +78,13 @@ def subset_entropy(q: Array, units: Units, order: int, *, samples: int | None = 
     [1.0, 2.0, 2.0]
     """
     segments, q = _checked(q, units, order, 1)
-    if order == 1:
-        return SubsetMean(api.array_namespace(q).mean(_marginal_entropies(q, segments)), 0.0, segments.count)
-    if order == 2 and samples is None:
-        return SubsetMean(_pair_entropy(q, segments), 0.0, comb(segments.count, 2))
-    return _mean_over_subsets(q, segments, order, samples, seed, lambda subset: _joint_entropy(q, segments, subset))
+    subsets = _Subsets.of(segments, order, samples, seed)
+    xp = api.array_namespace(q)
+    if subsets.all and order == 1:
+        return SubsetMean(xp.mean(_marginal_entropies(q, segments)), _exact(q), segments.count)
+    if subsets.all and order == 2:
+        return SubsetMean(_pair_entropy(q, segments), _exact(q), subsets.number)
+    return _mean(q, subsets, lambda subset: _joint_entropy(q, segments, subset))
 
 
 def total_correlation(q: Array, units: Units, order: int, *, samples: int | None = None, seed: int = 0) -> SubsetMean:
@@ -115,19 +121,20 @@ def total_correlation(q: Array, units: Units, order: int, *, samples: int | None
     [0.0, 1.0]
     """
     segments, q = _checked(q, units, order, 2)
+    subsets = _Subsets.of(segments, order, samples, seed)
     single = _marginal_entropies(q, segments)
-    if order == 2 and samples is None:
+    if subsets.all and order == 2:
         mean = api.array_namespace(q).mean(single)
-        return SubsetMean(2 * mean - _pair_entropy(q, segments), 0.0, comb(segments.count, 2))
+        return SubsetMean(2 * mean - _pair_entropy(q, segments), _exact(q), subsets.number)
 
     def of(subset: tuple[int, ...]) -> Array:
         return sum(single[segment] for segment in subset) - _joint_entropy(q, segments, subset)
 
-    return _mean_over_subsets(q, segments, order, samples, seed, of)
+    return _mean(q, subsets, of)
 
 
 def _checked(q: Array, units: Units, order: int, least: int) -> tuple[Segments, Array]:
-    segments = as_segments(units, validation.check_embedding("q", q))
+    segments = as_segments("units", units, validation.check_embedding("q", q))
     validation.check_distributions("q", q, segments.sums)
     if validation.count("order", order, least) > segments.count:
         raise ValueError(f"order must be at most the number of segments, {segments.count}; got {order}")
@@ -135,10 +142,11 @@ def _checked(q: Array, units: Units, order: int, least: int) -> tuple[Segments, 
 
 
 def _marginal_entropies(q: Array, segments: Segments) -> Array:
-    """Return the entropy of each segment, shape (M,)."""
+    """Return the entropy of each segment, shape (M,); the rows are summed in the widest dtype."""
     xp = api.array_namespace(q)
-    marginal = xp.mean(q, axis=0, keepdims=True)
-    return segments.each(lambda p: xp.expand_dims(entropy(p), axis=-1), marginal)[0, :]
+    marginal = xp.sum(q, axis=0, keepdims=True, dtype=widest(q)) / q.shape[0]
+    entropies = segments.each(lambda p: xp.expand_dims(entropy(p), axis=-1), marginal)
+    return xp.astype(entropies[0, :], q.dtype)
 
 
 def _pair_entropy(q: Array, segments: Segments) -> Array:
@@ -146,11 +154,17 @@ def _pair_entropy(q: Array, segments: Segments) -> Array:
     return -off_diagonal(gathered(q, q, None), segments) / (segments.count * (segments.count - 1))
 
 
+def _exact(q: Array) -> Array:
+    return api.array_namespace(q).zeros((), dtype=q.dtype, device=api.device(q))
+
+
 def _joint_entropy(q: Array, segments: Segments, subset: tuple[int, ...]) -> Array:
     """Return the joint entropy of some segments: the rows' outer products, a piece of rows at a time."""
     xp = api.array_namespace(q)
     edges = [0, *accumulate(segments.sizes)]
     *rest, last = (slice(edges[segment], edges[segment + 1]) for segment in subset)
+    if not rest:
+        return entropy(xp.mean(q[:, last], axis=0))
     entries = prod(units.stop - units.start for units in rest)
     step, joint = max(1, PIECE // entries), 0.0
     for start in range(0, q.shape[0], step):
@@ -162,35 +176,74 @@ def _joint_entropy(q: Array, segments: Segments, subset: tuple[int, ...]) -> Arr
     return entropy(xp.reshape(joint / q.shape[0], (-1,)))
 
 
-def _mean_over_subsets(
-    q: Array,
-    segments: Segments,
-    order: int,
-    samples: int | None,
-    seed: int,
-    value_of: Callable[[tuple[int, ...]], Array],
-) -> SubsetMean:
-    """Return the mean over all subsets, or over a sample of them."""
-    total = comb(segments.count, order)
-    number = total if samples is None else min(validation.count("samples", samples, least=2), total)
-    cells = prod(sorted(segments.sizes)[-order:])
-    if cells > CELLS:
-        raise ValueError(f"a joint distribution of {order} segments has up to {cells} cells, more than {CELLS}")
-    if number * cells * q.shape[0] > WORK:
-        raise ValueError(
-            f"{number} subsets of {cells} cells and {q.shape[0]} rows are more than {WORK:.0e} multiplications;"
-            " give samples=, for instance 100, or fewer of them or of the rows"
+@dataclass(frozen=True)
+class _Subsets:
+    """All subsets of a size of so many segments, or a sample of them."""
+
+    segments: Segments
+    order: int
+    number: int
+    seed: int
+
+    @classmethod
+    def of(cls, segments: Segments, order: int, samples: int | None, seed: int) -> "_Subsets":
+        """Check how many."""
+        validation.count("seed", seed, least=0)
+        total = comb(segments.count, order)
+        return cls(
+            segments,
+            order,
+            total if samples is None else min(validation.count("samples", samples, least=2), total),
+            seed,
         )
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return comb(self.segments.count, self.order)
+
+    @property
+    def all(self) -> bool:
+        """Whether that is all of them."""
+        return self.number == self.total
+
+    def check_work(self, rows: int) -> None:
+        """Say so if it is too much."""
+        cells = prod(sorted(self.segments.sizes)[-self.order :])
+        if cells > CELLS:
+            raise ValueError(
+                f"a joint distribution of {self.order} segments has up to {cells} cells, more than {CELLS}"
+            )
+        if self.number * (cells * rows + EACH) > WORK:
+            raise ValueError(
+                f"{self.number} subsets of up to {cells} cells, over {rows} rows, are too many;"
+                " give samples=, for instance 100, or fewer of them or of the rows"
+            )
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        count = self.segments.count
+        if self.all:
+            yield from combinations(range(count), self.order)
+            return
+        random, drawn = Random(self.seed), set[int]()  # its own sample() is for less than 2**63
+        while len(drawn) < self.number:
+            rank = random.randrange(self.total)
+            if rank not in drawn:
+                drawn.add(rank)
+                yield _combination(rank, count, self.order)
+
+
+def _mean(q: Array, subsets: _Subsets, value_of: Callable[[tuple[int, ...]], Array]) -> SubsetMean:
+    """Return the mean of a function of subsets."""
+    subsets.check_work(q.shape[0])
+    if subsets.all:
+        total = sum(map(value_of, subsets), start=_exact(q))
+        return SubsetMean(total / subsets.number, _exact(q), subsets.number)
     xp = api.array_namespace(q)
-    if number == total:
-        subsets = list(combinations(range(segments.count), order))
-    else:
-        drawn = Random(validation.count("seed", seed, least=0)).sample(range(total), number)
-        subsets = [_combination(rank, segments.count, order) for rank in drawn]
-    values = xp.stack([value_of(subset) for subset in subsets])
+    values = xp.stack(list(map(value_of, subsets)))
     # Of a sample without replacement.
-    error = 0.0 if number == total else float(xp.std(values, correction=1)) * ((1 / number - 1 / total) ** 0.5)
-    return SubsetMean(xp.mean(values), error, number)
+    correction = (1 / subsets.number - 1 / subsets.total) ** 0.5
+    return SubsetMean(xp.mean(values), xp.std(constant(values), correction=1) * correction, subsets.number)
 
 
 def _combination(rank: int, count: int, order: int) -> tuple[int, ...]:

@@ -211,7 +211,8 @@ def check_companion(name: str, array: Any, scores: Array, of: str = "scores") ->
             f"{name} must be an array of the same library as {of}, {type(scores).__module__}.{type(scores).__name__};"
             f" got {type(array).__module__}.{type(array).__name__}"
         )
-    if api.device(array) != api.device(scores):
+    devices = api.device(array), api.device(scores)
+    if None not in devices and devices[0] != devices[1]:  # what is traced by JAX has none yet
         raise ValueError(f"{name} must be on the device of {of}, {api.device(scores)}; got one on {api.device(array)}")
     xp = api.array_namespace(array)
     if not xp.isdtype(array.dtype, "real floating"):
@@ -239,22 +240,38 @@ def in_problem(index: tuple[int, ...]) -> str:
     return f" of problem {index}" if index else ""
 
 
-def check_embedding(name: str, z: Any, temperature: float = 1.0, *, empty: bool = False) -> int:
-    """Return the width of a matrix of real numbers, or say what is wrong with it; values are looked at on the host.
+def check_temperature(temperature: object, z: Array) -> float:
+    """Return a temperature that is positive in the dtype that embeddings are computed with."""
+    number = positive("temperature", temperature)
+    least = float(api.array_namespace(z).finfo(in_single(z[:0, :0]).dtype).smallest_normal)
+    if number < least:
+        raise ValueError(f"temperature must be at least {least}; got {number!r}")
+    return number
 
-    With a temperature, quotients must be in range, too, with room for the sums of a few.
-    """
+
+def check_embedding(name: str, z: Any, *, empty: bool = False) -> int:
+    """Return the width of a matrix of real numbers, or say what is wrong with its shape or dtype."""
+    if isinstance(z, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array; leave masked rows out, or fill it")
     check_array(name, z)
     if z.ndim != 2 or z.shape[1] == 0 or (z.shape[0] == 0 and not empty):
         raise ValueError(f"{name} must have shape (rows, units), not empty; got {tuple(z.shape)}")
-    if readable(z) and z.shape[0]:
-        xp, values = api.array_namespace(z), constant(z)
-        limit = float(xp.finfo(in_single(values[:1, :1]).dtype).max) / 16 * min(temperature, 1.0)
-        if not bool(xp.all(xp.abs(values) <= limit)):
-            row, column = first(xp, ~(xp.abs(values) <= limit))
-            at = f"the first that is not is {float(values[row, column])!r} at row {row}, column {column}"
-            raise ValueError(f"{name} must be finite, and below {limit:.1e}; {at}")
     return int(z.shape[1])
+
+
+def check_logits(name: str, z: Array, temperature: float = 1.0) -> None:
+    """Say so if an embedding on the host is not finite, or so large that a loss could be out of range."""
+    if not readable(z) or 0 in z.shape:
+        return
+    xp, values = api.array_namespace(z), constant(z)
+    limit = float(xp.finfo(in_single(values[:1, :1]).dtype).max) ** 0.5 * min(temperature, 1.0)
+    usable = xp.abs(values) <= limit
+    if not bool(xp.all(usable)):
+        row, column = first(xp, ~usable)
+        raise ValueError(
+            f"{name} must be finite, and below {limit:.1e}; the first that is not is"
+            f" {float(values[row, column])!r} at row {row}, column {column}"
+        )
 
 
 def check_like(name: str, array: Any, of: str, other: Array, *, shape: tuple[int, ...]) -> None:
@@ -266,29 +283,29 @@ def check_like(name: str, array: Any, of: str, other: Array, *, shape: tuple[int
         raise ValueError(f"{name} must have shape {shape}, to go with {of}; got {tuple(array.shape)}")
 
 
-def check_units(units: Any, width: int) -> tuple[int, ...]:
+def check_units(name: str, units: Any, width: int) -> tuple[int, ...]:
     """Return the sizes of segments, given as one for all or as all, or say so if they do not cut a width."""
-    if not isinstance(units, Sequence):
-        size = count("units", units)
+    if not isinstance(units, Sequence | np.ndarray):
+        size = count(name, units)
         if width % size:
             raise ValueError(
-                f"units must divide the width of the embeddings, {width}; got {size}"
+                f"{name} must divide the width of the embeddings, {width}; got {size}"
                 " (for segments that differ in size, give a list of their sizes)"
             )
         return (size,) * (width // size)
-    sizes = check_sizes(units)
+    sizes = check_sizes(name, units)
     if sum(sizes) != width:
-        raise ValueError(f"units must sum to the width of the embeddings, {width}; got {sum(sizes)} in all")
+        raise ValueError(f"{name} must sum to the width of the embeddings, {width}; got {sum(sizes)} in all")
     return sizes
 
 
-def check_sizes(units: Any) -> tuple[int, ...]:
+def check_sizes(name: str, units: Any) -> tuple[int, ...]:
     """Return the sizes of all segments, or say so if they are none."""
-    if not isinstance(units, Sequence):
-        raise TypeError(f"units must be a list of the sizes of all segments; got {units!r}")
-    if not units:
-        raise ValueError("units must hold the size of a segment; got none")
-    return tuple(count("units", size) for size in units)
+    if not isinstance(units, Sequence | np.ndarray):
+        raise TypeError(f"{name} must be a list of the sizes of all segments; got {units!r}")
+    if len(units) == 0:
+        raise ValueError(f"{name} must hold the size of a segment; got none")
+    return tuple(count(name, size) for size in units)
 
 
 def check_distributions(name: str, q: Array, sums: Callable[[Array], Array]) -> None:
@@ -315,5 +332,6 @@ def check_gathered(parts: Any, mine: Array) -> list[Array]:
         check_like(name, part, "this rank's rows", mine, shape=(*part.shape[:1], *mine.shape[1:]))
     total = sum(part.shape[0] for part in parts)
     if total < max(mine.shape[0], 1):
-        raise ValueError(f"all_gather must return the rows of every rank; got {total} in all, this one has {len(mine)}")
+        here = mine.shape[0]
+        raise ValueError(f"all_gather must return the rows of every rank; got {total} in all, this one has {here}")
     return list(parts)

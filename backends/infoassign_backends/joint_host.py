@@ -72,7 +72,8 @@ class _Tiles:
         own = slice(self.edges[self.owner[units.start]], self.edges[self.owner[units.stop - 1] + 1])
         counts[:, own][self.owner[units, None] == self.owner[own]] = 0
         log_rows = log(self.rows)
-        least = np.finfo(counts.dtype).smallest_subnormal  # its logarithm is finite, and 0 times it is 0
+        # Its logarithm is finite, so that 0 times it is 0, also where subnormal numbers count as 0.
+        least = np.finfo(counts.dtype).smallest_normal
 
         def work(task: slice) -> float:
             total = 0.0

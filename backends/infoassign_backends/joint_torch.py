@@ -28,6 +28,8 @@ def product(first: Tensor, second: Tensor) -> Tensor:
 
 def off_diagonal(views: Views, sizes: tuple[int, ...]) -> Tensor:
     """Return OE; see :class:`infoassign_backends.protocol.Backend`. ``torch.compile`` breaks its graph here."""
+    if not (torch.is_grad_enabled() and (views.first.requires_grad or views.second.requires_grad)):
+        return _without_gradients(views, sizes)
     value: Tensor = _apply(*views, sizes)
     return value
 
@@ -43,6 +45,7 @@ def off_diagonal_and_gradients(views: Views, sizes: tuple[int, ...]) -> tuple[Te
 
 
 def _without_gradients(views: Views, sizes: tuple[int, ...]) -> Tensor:
+    views = Views(*(view.detach() for view in views))
     if views.first.device.type == "cpu":
         return torch.from_numpy(joint_host.off_diagonal(views, sizes))
     with torch.autocast(views.first.device.type, enabled=False):
@@ -56,8 +59,6 @@ class _OffDiagonal(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
         views, sizes = Views(*given[:4]), given[4]
-        if not any(ctx.needs_input_grad[:2]):
-            return _without_gradients(views, sizes)
         value, *gradients = off_diagonal_and_gradients(views, sizes)
         ctx.save_for_backward(views.first, views.second, *gradients)
         return value

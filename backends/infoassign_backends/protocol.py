@@ -125,12 +125,12 @@ class Backend(Protocol):
         """Return ``W(v)`` of scores (B, K) that will not be kept, in the plan's dtype."""
 
     def product(self, first: Array, second: Array) -> Array:
-        """Return ``first^T second`` of (N, C) and (N, D), summed in the precision that they come in, not in less."""
+        """Return ``first^T second`` of (N, C) and (N, D), in the dtype that they come in, also under autocast."""
 
     def off_diagonal(self, views: Views, sizes: tuple[int, ...]) -> Array:
         """Return the sum of P log P over the cells of P, shape (D, D), whose two units are of different segments.
 
-        ``P = all_first^T all_second / N`` is never whole in memory; segments have these sizes. Where the library has
+        ``P = all_first^T all_second / N`` is made a tile at a time; segments have these sizes. Where the library has
         autograd, the answer, of shape (), is differentiable in `first` and `second`, as rows among those of all ranks.
         """
 

@@ -107,6 +107,7 @@ def test_unequal_segments_have_bounds_that_mixed_arrays_reach() -> None:
 def test_one_segment_and_one_unit_have_bounds_too() -> None:
     assert ia.entropy_lower_bounds([5]) == pytest.approx((-np.log(5), 0))
     assert ia.entropy_lower_bounds([1, 1]) == (0, 0)
+    assert str(ia.entropy_lower_bounds([5]).off_diagonal) == "0.0"
 
 
 def test_a_small_batch_has_no_hard_optimum() -> None:
@@ -130,6 +131,7 @@ def test_a_small_batch_has_no_hard_optimum() -> None:
         ((1, 2), ValueError, "levels must be at least 2"),
         ((4, 6), ValueError, r"factors must be at most levels \+ 1 = 5; got 6: by Rao's bound .* 19 rows.* 4\^2 = 16"),
         ((4, 0), ValueError, "factors must be at least 1"),
+        ((2147483647, 2), ValueError, "levels must be at most 1024"),
         ((4.0, 2), TypeError, "levels must be an integer"),
     ],
 )

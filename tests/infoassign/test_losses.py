@@ -230,6 +230,36 @@ def test_jax_differentiates_the_value() -> None:
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(*map(jax.numpy.asarray, z))
     close([value, *gradients], ia.imsvd_loss_and_gradient(*z, units=sizes), 1e-5)
     assert float(jax.jit(loss)(*z)) == pytest.approx(float(value), rel=1e-6)
+    first = jax.grad(lambda z1: loss(z1, jax.numpy.asarray(z[1])))(jax.numpy.asarray(z[0]))  # the other is no tracer
+    close([first], gradients[:1], 1e-6)
+
+
+def test_jax_has_gradients_over_ranks_by_the_pair_only() -> None:
+    """Its autograd does not know what a gather leaves constant."""
+    jnp = pytest.importorskip("jax").numpy
+    z = [jnp.asarray(view.float().numpy()) for view in embeddings(6, [3, 2])]
+    options: dict[str, Any] = {"units": [3, 2], "all_gather": lambda rows: [rows, rows]}
+    q = ia.soft_discretize(z[0], [3, 2])
+    with pytest.raises(TypeError, match="imsvd_loss_and_gradient and music_loss_and_gradient have"):
+        ia.imsvd_loss(*z, **options)
+    with pytest.raises(TypeError, match="all_gather is not for JAX's autograd"):
+        ia.entropy_terms(q, q, **options)
+    assert np.isfinite(float(ia.imsvd_loss_and_gradient(*z, **options).value))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_subnormal_numbers_may_count_as_zero(dtype: torch.dtype) -> None:
+    z = embeddings(8, [3, 3], scale=50)
+    sure = [ia.soft_discretize(view.to(dtype) * 1000, 3) for view in z]
+    expected = differentiated(partial(listing, sizes=[3, 3]), *(view.to(dtype) for view in z))
+    assert torch.set_flush_denormal(True)
+    try:
+        found = differentiated(partial(ia.imsvd_loss, units=3), *(view.to(dtype) for view in z))
+        terms = ia.entropy_terms(*sure, 3)
+    finally:
+        torch.set_flush_denormal(False)
+    assert all(torch.isfinite(term) for term in terms)
+    close(found, expected, 1e-5 if dtype == torch.float32 else 1e-10)
 
 
 Z = np.zeros((4, 6))
@@ -258,6 +288,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"all_gather": lambda rows: []}, TypeError, "all_gather must return a list"),
     ({"all_gather": lambda rows: [rows[:, :3]]}, ValueError, "what all_gather returned of rank 0 must have shape"),
     ({"all_gather": lambda rows: [rows[:2]]}, ValueError, "all_gather must return the rows of every rank; got 2 in"),
+    ({"z1": Z * 1e200, "z2": Z + 1e200}, ValueError, "z2 must be finite, and below"),
 ]
 
 
