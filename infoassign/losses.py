@@ -338,7 +338,7 @@ def _loss(
     invariance: Invariance,
     all_gather: AllGather | None,
 ) -> _Loss:
-    """Check everything; `cut` is the argument that cuts embeddings, with its name; the weights are of entropies and TI."""
+    """Check everything; `cut` is the argument that cuts embeddings, with its name, the weights of entropies and TI."""
     entropies = validation.factor("entropy_weight", weights[0])
     invariances = validation.factor("invariance_weight", weights[1])
     validation.check_choice("normalization", normalization, ("block", "grid"))

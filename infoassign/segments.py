@@ -19,7 +19,7 @@ from infoassign.arrays import constant, in_single
 from infoassign.information import entropy
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Views
-from infoassign_backends.sums import widest
+from infoassign_backends.sums import sum_of_rows
 
 Units: TypeAlias = int | Sequence[int]
 """The size of every segment, or the sizes of all of them."""
@@ -344,10 +344,9 @@ def gathered(first: Array, second: Array, all_gather: AllGather | None) -> Rows:
 def agreement(rows: Rows) -> Array:
     """Return the diagonal of P, shape (sum D,), with the slope of this rank's rows; summed in the widest dtype."""
     first, second, all_first, all_second = rows.views
-    xp, wide = api.array_namespace(first), widest(first)
-    mass = xp.sum(first * second, axis=0, dtype=wide)
+    mass = sum_of_rows(first * second)
     if rows.ranks > 1:
-        mass = xp.sum(all_first * all_second, axis=0, dtype=wide) + (mass - constant(mass))
+        mass = sum_of_rows(all_first * all_second) + (mass - constant(mass))
     return mass / rows.total
 
 

@@ -15,7 +15,7 @@ from infoassign.information import entropy
 from infoassign.segments import Segments, Units, as_segments, gathered, off_diagonal
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array
-from infoassign_backends.sums import widest
+from infoassign_backends.sums import sum_of_rows
 
 CELLS = 2**27
 """Cells of a joint distribution that are made at most."""
@@ -144,7 +144,7 @@ def _checked(q: Array, units: Units, order: int, least: int) -> tuple[Segments, 
 def _marginal_entropies(q: Array, segments: Segments) -> Array:
     """Return the entropy of each segment, shape (M,); the rows are summed in the widest dtype."""
     xp = api.array_namespace(q)
-    marginal = xp.sum(q, axis=0, keepdims=True, dtype=widest(q)) / q.shape[0]
+    marginal = sum_of_rows(q)[None, :] / q.shape[0]
     entropies = segments.each(lambda p: xp.expand_dims(entropy(p), axis=-1), marginal)
     return xp.astype(entropies[0, :], q.dtype)
 
@@ -164,7 +164,7 @@ def _joint_entropy(q: Array, segments: Segments, subset: tuple[int, ...]) -> Arr
     edges = [0, *accumulate(segments.sizes)]
     *rest, last = (slice(edges[segment], edges[segment + 1]) for segment in subset)
     if not rest:
-        return entropy(xp.mean(q[:, last], axis=0))
+        return xp.astype(entropy(sum_of_rows(q[:, last]) / q.shape[0]), q.dtype)
     entries = prod(units.stop - units.start for units in rest)
     step, joint = max(1, PIECE // entries), 0.0
     for start in range(0, q.shape[0], step):

@@ -15,7 +15,7 @@ from infoassign_backends.host import as_numpy, in_threads, pieces
 from infoassign_backends.joint import cut
 from infoassign_backends.protocol import Array, Views
 
-TILE = 2**24
+TILE = 2**23
 """Cells of P that are in memory at a time, twice."""
 PIECE = 2**16
 """Cells that are worked on at a time."""

@@ -5,6 +5,8 @@ only multiplies them. Tensors on the CPU take the host's pass, others the standa
 :mod:`infoassign_backends.joint`.
 """
 
+import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,7 +32,8 @@ def off_diagonal(views: Views, sizes: tuple[int, ...]) -> Tensor:
     """Return OE; see :class:`infoassign_backends.protocol.Backend`. ``torch.compile`` breaks its graph here."""
     if not (torch.is_grad_enabled() and (views.first.requires_grad or views.second.requires_grad)):
         return _without_gradients(views, sizes)
-    value: Tensor = _apply(*views, sizes)
+    apply = _uncompiled() if "torch._dynamo" in sys.modules else _OffDiagonal.apply
+    value: Tensor = apply(*views, sizes)
     return value
 
 
@@ -73,4 +76,7 @@ class _OffDiagonal(torch.autograd.Function):
         return *first_order_only(ONCE, found, (first, second)), None, None, None
 
 
-_apply = torch.compiler.disable(_OffDiagonal.apply, reason="summed tile by tile, with a gradient of its own")
+@cache
+def _uncompiled() -> Any:
+    """Return what makes the graph break; loading the compiler for it, if nobody has, would take seconds."""
+    return torch.compiler.disable(_OffDiagonal.apply, reason="summed tile by tile, with a gradient of its own")

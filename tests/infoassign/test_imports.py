@@ -28,3 +28,16 @@ def test_importing_opens_no_device_even_where_torch_is_loaded() -> None:
 
 def test_the_probe_sees_what_is_imported() -> None:
     assert "scipy" in loaded_after("import scipy")
+
+
+def test_torchs_compiler_is_not_loaded_where_nobody_compiles() -> None:
+    """It takes seconds."""
+    script = """
+import sys, torch, infoassign
+z = torch.randn(6, 4, requires_grad=True)
+loaded = "torch._dynamo" in sys.modules
+infoassign.imsvd_loss(z, z, units=2).backward()
+infoassign.mira(z).plan
+assert loaded or "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
