@@ -6,7 +6,7 @@ import array_api_compat as api
 
 from infoassign_backends.protocol import Array
 
-BLOCK = 256
+BLOCK = 32
 """Rows that are added up in the precision that they come in."""
 
 
