@@ -78,7 +78,7 @@ class TestOptimality:
             assert found.verify().marginal_error == pytest.approx(1 / (2 * sweeps), abs=1e-13)
 
     def test_the_dual_of_an_infeasible_problem_is_unbounded(self) -> None:
-        """Columns J with more than the share of the rows that may use them: up along -1_J, at the rate of the excess."""
+        """Columns J want more than the rows that may use them have: up along -1_J, at the rate of the excess."""
         scores = np.random.default_rng(0).normal(size=(10, 3))
         scores[2:, 0] = -np.inf  # 2 of 10 rows for a share of 1/3
         along = np.array([-1.0, 0.0, 0.0])
@@ -291,7 +291,7 @@ class TestSpectrum:
         symmetric = np.sqrt(wbar)[:, None] * averaging / np.sqrt(wbar)
         np.testing.assert_allclose(symmetric, symmetric.T, atol=1e-13)
         values = np.linalg.eigvalsh((symmetric + symmetric.T) / 2)
-        assert -1e-13 <= values.min()
+        assert values.min() >= -1e-13
         assert values.max() == pytest.approx(1, abs=1e-12)
         np.testing.assert_allclose(averaging @ np.ones(len(wbar)), 1, atol=1e-13)
 
