@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ANCHOR = re.compile(r"^\((theorem|erratum)-(\w+)\)=\s*^#+ (\w+)\. (.+)$", re.MULTILINE)
+ANCHOR = re.compile(r"^\((theorem|erratum)-(\w+)\)=\s*^#+ ([A-Z]\d+)\. (.+)$", re.MULTILINE)
 NUMBER = re.compile(r"\b[ABC][1-9]\d?\b")
 
 
@@ -72,6 +72,7 @@ def read(root: Path) -> Theory:
     """Read a checkout."""
     pages = sorted((root / "docs" / "theory").glob("*.md"))
     statements = [statement for page in pages for statement in stated(page.read_text(encoding="utf-8"))]
+    statements.sort(key=lambda statement: (statement.number[0], int(statement.number[1:])))
     tests = [
         reference
         for path in sorted((root / "tests").rglob("test_*.py"))

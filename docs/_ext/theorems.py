@@ -16,11 +16,17 @@ LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 
 
+def public(name: str) -> str:
+    """Return the name under which something is documented if it is: without the module that it is written in."""
+    package, *rest = name.split(".")
+    return ".".join([package, *(rest[1:] or rest)])
+
+
 def table(theory: Theory) -> str:
     """Write the table in MyST Markdown."""
     lines = ["```{list-table}", ":header-rows: 1", ":widths: 30 30 40", "", "* - statement", "  - code", "  - tests"]
     for statement in theory.statements:
-        code = [f"{{py:obj}}`{of.place}`" for of in theory.code if of.number == statement.number]
+        code = [f"{{py:obj}}`{of.place} <{public(of.place)}>`" for of in theory.code if of.number == statement.number]
         tests = [f"`{of.place}`" for of in theory.tests if of.number == statement.number]
         lines.append(f"* - [{statement.number}. {statement.title}](#{statement.anchor})")
         for places in (code, tests):
