@@ -85,6 +85,18 @@ class TestOptimality:
         values = [ia.dual_objective(t * along, scores, epsilon=0.5) for t in (100.0, 200.0)]
         assert values[1] - values[0] == pytest.approx(100 * (1 / 3 - 2 / 10), rel=1e-9)
 
+    def test_along_sinkhorn_too(self) -> None:
+        """It rises by at least eps KL(r || m) a step, for the nearest marginal m that there is."""
+        scores = np.random.default_rng(0).normal(size=(10, 2))
+        scores[2:, 0] = -np.inf  # at most 2 of 10 rows for a share of 1/2
+        given = Problem(scores, 0.5, INF, np.array([0.5, 0.5]))
+        least = given.epsilon * kl(given.prior, np.array([0.2, 0.8]))
+        v = np.zeros(2)
+        for _ in range(50):
+            following = given.step(v)
+            assert given.dual(following) - given.dual(v) >= least - 1e-12
+            v = following
+
 
 def _between_feasible(scores: Any, random: np.random.Generator) -> Any:
     """A random direction on the allowed pairs whose row and column sums are zero."""
@@ -210,6 +222,27 @@ class TestErrorBounds:
         found = ia.assign(given.scores, epsilon=1.0, tol=0, max_sweeps=1, start=v)
         assert tv(plan, best).mean() <= found.error_bound
 
+    @pytest.mark.parametrize("given", some(20, rho=INF))
+    def test_a_plan_that_misses_the_prior_bounds_it_too(self, given: Problem) -> None:
+        random = np.random.default_rng(15)
+        best = given.optimal_potential()
+        v, other = best + random.normal(size=len(best)), random_plan(given.scores, random)
+        for t in (0.01, 1.0):
+            near = (1 - t) * given.plan(best) + t * other
+            missed = np.abs(near.mean(axis=0) - given.prior).sum()
+            bound = kl(near, given.plan(v)).mean() + osc(best - v) * missed / (2 * given.epsilon)
+            assert kl(given.plan(best), given.plan(v)).mean() <= bound + 1e-12
+
+    def test_where_no_potential_is_optimal(self) -> None:
+        """The only feasible plan is one-hot, and bounds its own distance."""
+        given = Problem(np.array([[0.0, 0.0], [-np.inf, 0.0]]), 1.0, INF, np.array([0.5, 0.5]))
+        best = np.eye(2)
+        for price in (0.0, 1.0, 5.0):
+            plan = given.plan(np.array([-price, 0.0]))
+            gap = given.primal(best) - given.dual(np.array([-price, 0.0]))
+            assert gap == pytest.approx(kl(best, plan).mean(), abs=1e-12)
+            assert tv(best, plan).mean() <= np.sqrt(gap / 2)
+
     @pytest.mark.parametrize("seed", range(20))
     def test_after_one_plain_step(self, seed: int) -> None:
         given = problem(seed, rho=INF)
@@ -272,6 +305,11 @@ class TestContraction:
             np.testing.assert_allclose(measured, given.beta * averaging, atol=1e-8)
             np.testing.assert_allclose(averaging.sum(axis=1), 1, atol=1e-13)
 
+    def test_an_exact_marginal_does_not_expand(self) -> None:
+        for given in some(10, rho=INF):
+            one, other = np.random.default_rng(16).normal(size=(2, len(given.prior))) * 3
+            assert np.abs(given.step(one) - given.step(other)).max() <= np.abs(one - other).max() + 1e-12
+
     @pytest.mark.parametrize(("beta", "diverges"), [(0.45, False), (0.55, True)])
     def test_without_the_power_it_diverges_above_one_half(self, beta: float, diverges: bool) -> None:
         """u <- wbar, on rows that are alike: distances grow by beta / (1 - beta)."""
@@ -294,6 +332,14 @@ class TestSpectrum:
         assert values.min() >= -1e-13
         assert values.max() == pytest.approx(1, abs=1e-12)
         np.testing.assert_allclose(averaging @ np.ones(len(wbar)), 1, atol=1e-13)
+
+    def test_what_is_left_of_one_is_the_mean_variance(self) -> None:
+        for given in some(6):
+            x, v = np.random.default_rng(17).normal(size=(2, len(given.prior)))
+            plan = given.plan(v)
+            left = plan.mean(axis=0) @ (x * (x - given.averaging(plan) @ x))
+            variances = plan @ x**2 - (plan @ x) ** 2
+            assert left == pytest.approx(variances.mean(), abs=1e-13)
 
     def test_the_eigenvalue_one_is_as_often_as_there_are_blocks(self) -> None:
         scores = np.random.default_rng(0).normal(size=(8, 4))
@@ -334,6 +380,17 @@ class TestHilbertAndAscent:
             assert osc(given.lse(one) - given.lse(other)) <= factor * osc(one - other) / given.epsilon + 1e-12
             after = osc(given.step(one) - given.step(other))
             assert after <= given.beta * factor**2 * osc(one - other) + 1e-12
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_plain_steps_end_within_the_diameter(self, seed: int) -> None:
+        given = problem(seed, rho=INF, scale=3.0)
+        diameter, best = _diameter(given), given.optimal_potential()
+        assert given.epsilon * diameter <= 2 * np.ptp(given.scores, axis=1).max() + 1e-12
+        ones = np.random.default_rng(seed).normal(size=(2, len(best))) * 20
+        assert osc(given.step(ones[0]) - given.step(ones[1])) <= given.epsilon * (diameter + 1e-12)
+        for v in ones:
+            moved = given.epsilon * osc(np.log(given.plan(v).mean(axis=0) / given.prior))
+            assert osc(v - best) <= given.epsilon * diameter + moved + 1e-10
 
     def test_the_coefficient_is_attained(self) -> None:
         """To first order, by the two by two matrix with the diameter's cross ratio."""
@@ -500,6 +557,23 @@ class TestAcceleration:
             assert distance <= 1e-2 * sweeps * rate**sweeps
         plain = given.beta**sweeps
         assert plain > 1e3 * sweeps * rate**sweeps
+
+    @pytest.mark.parametrize("rho", [2.0, INF])
+    def test_steps_that_rise_enough_converge(self, rho: float) -> None:
+        """Random lengths along the gradient, kept if the dual rises by a tenth of what a plain step guarantees."""
+        given, random = problem(2, rho=rho), np.random.default_rng(18)
+        best, v, kept = given.optimal_potential(), np.zeros(len(given.prior)), 0
+        for _ in range(500):
+            wbar, u = given.plan(v).mean(axis=0), given.target(v)
+            hellinger = np.sum((np.sqrt(wbar) - np.sqrt(u)) ** 2)
+            required = given.dual(v) + 0.1 * given.epsilon * min(1.0, given.rho / given.epsilon) * hellinger
+            tried = v + given.epsilon * random.uniform(-0.5, 2, size=len(v)) * (wbar - u) / u
+            if given.dual(tried) >= required:
+                v, kept = tried, kept + 1
+            else:
+                v = given.step(v)
+        assert 10 < kept < 500
+        np.testing.assert_allclose(given.plan(v), given.plan(best), atol=1e-6)
 
     def test_a_safeguard_that_asks_for_no_rise_is_none(self) -> None:
         """A step that stays where it is never lowers the dual; the library asks for a part of a plain step's rise."""
