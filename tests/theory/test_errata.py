@@ -56,6 +56,8 @@ def test_selas_updates_do_not_keep_the_total_mass() -> None:
     plan = (alpha[:, None] * kernel * beta).T
     found = ia.sinkhorn(np.log(probabilities()), epsilon=1 / 5, tol=1e-12)
     np.testing.assert_allclose(plan, found.plan, atol=1e-10)
+    other = ia.sinkhorn(np.log(probabilities()), epsilon=1 / 5, prior=[0.5, 0.3, 0.2], tol=1e-12).plan
+    assert np.abs(plan / plan.sum() - other / other.sum()).max() > 0.01
 
 
 @pytest.mark.theorem("E4")
