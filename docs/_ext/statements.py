@@ -33,7 +33,7 @@ class Statement:
     needs_test: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Reference:
     """A place that names a statement."""
 
@@ -76,7 +76,7 @@ def read(root: Path) -> Theory:
     tests = [
         reference
         for path in sorted((root / "tests").rglob("test_*.py"))
-        for reference in marked(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix())
+        for reference in sorted(marked(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix()))
     ]
     code = [
         reference
@@ -102,13 +102,17 @@ def stated(page: str) -> list[Statement]:
 
 
 def marked(source: str, path: str) -> list[Reference]:
-    """Return the tests of a file that are marked, or whose class is."""
+    """Return the tests and classes of a file that are marked; a mark elsewhere, as in ``pytestmark``, is the file's."""
+    tree = ast.parse(source)
+    places: dict[ast.AST, str] = {}
+    for names, node in definitions(tree):
+        inside = (part for decorator in node.decorator_list for part in ast.walk(decorator))
+        places |= dict.fromkeys(inside, "::".join([path, *names]))
     return [
-        Reference(argument.value, "::".join([path, *names]))
-        for names, node in definitions(ast.parse(source))
-        for decorator in node.decorator_list
-        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.theorem"
-        for argument in decorator.args
+        Reference(argument.value, places.get(node, path))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("mark.theorem")
+        for argument in node.args
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     ]
 

@@ -17,10 +17,13 @@ PAGE = """
 """
 TESTS = """
 import pytest
+from pytest import mark
+
+pytestmark = mark.theorem("C1")
 
 @pytest.mark.theorem("A1", "A2")
 class TestAll:
-    @pytest.mark.parametrize("x", [1])
+    @pytest.mark.parametrize("x", [1, pytest.param(2, marks=pytest.mark.theorem("A4"))])
     @pytest.mark.theorem("A3")
     def test_one(self, x): ...
 
@@ -45,11 +48,13 @@ def test_pages_are_searched_for_anchors() -> None:
 
 
 def test_tests_are_parsed() -> None:
-    assert marked(TESTS, "tests/test_x.py") == [
+    assert set(marked(TESTS, "tests/test_x.py")) == {
+        Reference("C1", "tests/test_x.py"),
         Reference("A1", "tests/test_x.py::TestAll"),
         Reference("A2", "tests/test_x.py::TestAll"),
         Reference("A3", "tests/test_x.py::TestAll::test_one"),
-    ]
+        Reference("A4", "tests/test_x.py::TestAll::test_one"),
+    }
 
 
 def test_comments_and_docstrings_are_searched_for_numbers() -> None:
