@@ -1,6 +1,11 @@
 """Sphinx configuration."""
 
+import sys
+from pathlib import Path
+
 import infoassign
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "infoassign"
 author = "the infoassign authors"
@@ -14,11 +19,12 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas without a content network
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "theorems",
 ]
 html_theme = "furo"
 html_title = "infoassign"
 html_static_path: list[str] = []
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -173,8 +173,8 @@ def mira(
 
     .. math:: \min_W \; \frac1B \sum_i \mathrm{KL}(w_i \,\|\, p_i) - \beta\, I(Y_W; B).
 
-    It is strictly convex. The paper's fixed point (eq. 7) converges to its one solution from everywhere, at rate beta
-    or better; the accelerated solver needs fewer passes.
+    It is the family's objective up to a constant (theory, C2), and strictly convex. The paper's fixed point (eq. 7)
+    converges to its one solution from everywhere, at rate beta or better; the accelerated solver needs fewer passes.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def mira(
         Logits or log-probabilities, shape (..., B, K); see :func:`assign`.
     beta
         Weight of the mutual information, in [0, 1). At 0 the labels are the model's probabilities; the larger it is,
-        the more information they carry.
+        the more information they carry (theory, A13).
     temperature
         What divides the scores, > 0.
     prior
@@ -255,7 +255,8 @@ def sinkhorn(
     r"""Labels under equipartition: every label gets an equal share of the rows, or the share that a prior gives it.
 
     This is SwAV's and SeLa's optimal transport (SeLa, eq. 7, with ``epsilon = 1 / lambda`` on log-probabilities),
-    solved until the shares are met rather than for a few steps.
+    solved until the shares are met rather than for a few steps. Their regulariser is the mutual information (theory,
+    C4). On logits, ``epsilon = temperature (1 - beta)`` is MIRA with equal shares imposed (theory, A10).
 
     Parameters
     ----------

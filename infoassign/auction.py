@@ -317,7 +317,10 @@ def _largest(values: Float, number: int) -> NDArray[np.int64]:
 
 
 def _exact_labels(scores: Float, least: NDArray[np.int64], flexible: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Solve the assignment of rows to slots; slots that may stay empty are filled up with rows of no value."""
+    """Solve the assignment of rows to slots; slots that may stay empty are filled up with rows of no value.
+
+    So the linear program of balanced plans is solved, which has integral solutions (theory, A9).
+    """
     from scipy.optimize import linear_sum_assignment
 
     columns = np.arange(len(least))

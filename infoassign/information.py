@@ -100,7 +100,7 @@ def mutual_information(plan: Array) -> Array:
     """Mutual information between the label and the row that it was drawn for, in nats.
 
     ``I(Y; B) = H(mean_i w_i) - mean_i H(w_i)`` (MIRA, eq. 2), for a row index drawn uniformly. It lies
-    between 0 (all rows alike) and ``log min(B, K)``.
+    between 0 (all rows alike; theory, C1) and ``log min(B, K)`` (C5).
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ For scores ``s`` (B, K), an entropy weight ``epsilon`` > 0, a marginal strength 
 
     primal(W) = -(1/B) <W, s> + epsilon (1/B) sum w log w + rho KL(wbar || r),   wbar = mean_i w_i,
 
-where ``rho = inf`` means ``wbar = r`` exactly. Plans are searched among ``W(v)``, where the optimum lies (A2):
+where ``rho = inf`` means ``wbar = r`` exactly. There is one minimiser (A1). It is searched among the ``W(v)`` (A2):
 ``w_ij ∝ exp((s_ij - v_j) / epsilon)``. The dual is
 
     dual(v) = -rho log sum_j r_j exp(v_j / rho) - epsilon mean_i lse_i           (A3; -<v, r> - ... for rho = inf)

@@ -99,7 +99,7 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     kept if the dual rose by a fixed part of what a plain step guarantees, up to rounding. Otherwise what was
     remembered is forgotten, a plain step is made from where it left, and the next accelerated step is kept short. So
     the guaranteed rises add up, which a bounded dual allows only if they vanish: this converges from everywhere, as
-    plain steps do.
+    plain steps do (A12).
     """
     xp = api.array_namespace(point.potential)
     following = plain_step(family, point)

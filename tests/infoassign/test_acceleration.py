@@ -59,6 +59,7 @@ def test_never_needs_many_more_than_plain_steps(sweeps_needed: Any, name: str) -
     assert sweeps_needed(SUITE[name], "auto") <= sweeps_needed(SUITE[name], None) + 10
 
 
+@pytest.mark.theorem("A12")
 def test_steps_that_lead_astray_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the quasi-Newton direction is, the solve ends where plain steps do."""
     random = np.random.default_rng(0)
@@ -78,6 +79,7 @@ def test_directions_that_are_no_numbers_do_no_harm(monkeypatch: pytest.MonkeyPat
     assert ia.sinkhorn(scores, epsilon=0.5).converged
 
 
+@pytest.mark.theorem("A8")
 @pytest.mark.parametrize("strength", [0.05, 1.0, 20.0, np.inf])
 def test_plain_steps_raise_the_dual_by_what_they_guarantee(strength: float) -> None:
     """Theory, A8: the bound that accelerated steps are measured by."""

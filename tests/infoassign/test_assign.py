@@ -28,6 +28,7 @@ def tailed(columns: int) -> Any:
 
 
 class TestFamily:
+    @pytest.mark.theorem("C2")
     def test_mira_is_a_member(self) -> None:
         scores, beta, temperature = scores_of(), 0.8, 0.4
         mira = ia.mira(scores, beta=beta, temperature=temperature, tol=1e-9)
@@ -41,6 +42,7 @@ class TestFamily:
         assert assignment.converged
         np.testing.assert_allclose(np.asarray(assignment.plan), softmax(scores_of() / 0.3, axis=1), atol=1e-14)
 
+    @pytest.mark.theorem("A3")
     def test_sinkhorn_is_the_limit_of_large_strength(self) -> None:
         exact = ia.sinkhorn(scores_of(), epsilon=0.3, tol=1e-10)
         distances = [
@@ -79,6 +81,7 @@ class TestFamily:
 
 
 class TestOracles:
+    @pytest.mark.theorem("A1")
     @pytest.mark.parametrize("strength", [0.7, np.inf])
     @pytest.mark.parametrize("seed", range(5))
     def test_a_general_convex_solver(self, strength: float, seed: int) -> None:
@@ -111,6 +114,7 @@ class TestOracles:
         assert mean_total_variation(assignment.plan, found.x.reshape(rows, columns)) <= assignment.error_bound + 2e-5
         assert assignment.objective <= found.fun + 1e-7
 
+    @pytest.mark.theorem("A9")
     @pytest.mark.parametrize("seed", range(3))
     def test_the_linear_program_for_a_small_epsilon(self, seed: int) -> None:
         rows, columns = 12, 4
@@ -122,6 +126,7 @@ class TestOracles:
         assert assignment.converged
         np.testing.assert_allclose(assignment.plan, program.x.reshape(rows, columns), atol=1e-3)
 
+    @pytest.mark.theorem("A6", "A8")
     @pytest.mark.parametrize("strength", [0.3, 5.0, np.inf])
     @pytest.mark.parametrize("prior", [None, tailed(6)])
     def test_twenty_thousand_plain_steps(self, strength: float, prior: Any) -> None:
@@ -138,6 +143,7 @@ class TestOracles:
 
 
 class TestCertificate:
+    @pytest.mark.theorem("A5")
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     @pytest.mark.parametrize(
         ("problems", "largest"),
@@ -174,6 +180,7 @@ class TestCertificate:
             checked += 1
         assert checked > 0.6 * problems
 
+    @pytest.mark.theorem("A5")
     def test_of_an_exact_marginal_is_tight_near_the_solution(self) -> None:
         scores = scores_of(200, 20)
         assignment = ia.sinkhorn(scores, epsilon=0.2, tol=1e-4)
@@ -401,6 +408,7 @@ class TestBatches:
 
 
 class TestMasks:
+    @pytest.mark.theorem("A2")
     def test_an_infeasible_mask_is_said(self, make: Make) -> None:
         """Eight of twelve rows can only use the label whose share is a third."""
         scores = scores_of(12, 3)
@@ -443,6 +451,7 @@ class TestMasks:
         assert assignment.converged
         assert assignment.sweeps > 200
 
+    @pytest.mark.theorem("A2")
     def test_feasible_only_on_the_boundary_is_not_called_solved(self) -> None:
         """Theory, A2: no finite potential is optimal, the marginal error is about 1 / (2 n)."""
         scores = np.array([[0.0, 0.0], [-np.inf, 0.0]])

@@ -28,6 +28,7 @@ def best_by_enumeration(scores: Any, prior: Any) -> float:
 
 
 class TestBalancedLabels:
+    @pytest.mark.theorem("A9")
     @pytest.mark.parametrize(
         ("rows", "prior"), [(6, [1 / 3] * 3), (7, [1 / 3] * 3), (7, [0.5, 0.3, 0.2]), (3, [0.2] * 5)]
     )

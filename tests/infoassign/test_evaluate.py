@@ -52,6 +52,7 @@ def test_are_their_formulas(make: Make, strength: float) -> None:
     )
 
 
+@pytest.mark.theorem("A4")
 @pytest.mark.parametrize("strength", [0.0, 0.7, 40.0])
 def test_the_gap_is_primal_minus_dual(strength: float) -> None:
     scores, prior, potential = problem()
@@ -61,6 +62,7 @@ def test_the_gap_is_primal_minus_dual(strength: float) -> None:
     assert ia.duality_gap(potential, scores, **options) == pytest.approx(difference, abs=1e-12)
 
 
+@pytest.mark.theorem("A5")
 def test_the_gap_of_an_exact_marginal_bounds_what_the_dual_lacks() -> None:
     scores, prior, _ = problem()
     options: dict[str, Any] = {"epsilon": EPSILON, "prior": prior}
@@ -75,6 +77,7 @@ def test_the_gap_of_an_exact_marginal_bounds_what_the_dual_lacks() -> None:
             assert gap <= 1.05 * lacking
 
 
+@pytest.mark.theorem("A3")
 @pytest.mark.parametrize("strength", STRENGTHS)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=50)
@@ -88,6 +91,7 @@ def test_weak_duality(strength: float, seed: int) -> None:
     assert ia.primal_objective(plan, scores, **options) >= ia.dual_objective(potential, scores, **options) - 1e-12
 
 
+@pytest.mark.theorem("A1", "A3")
 @pytest.mark.parametrize("strength", STRENGTHS)
 @given(seed=st.integers(0, 10**6), weight=st.floats(0, 1))
 @settings(max_examples=50)
@@ -108,6 +112,7 @@ def test_the_primal_is_convex_and_the_dual_concave(strength: float, seed: int, w
     assert between >= mean - 1e-12
 
 
+@pytest.mark.theorem("A2")
 @pytest.mark.parametrize("strength", STRENGTHS)
 def test_the_residual_vanishes_at_the_solution_alone(make: Make, strength: float) -> None:
     scores, prior, elsewhere = problem()
@@ -118,6 +123,7 @@ def test_the_residual_vanishes_at_the_solution_alone(make: Make, strength: float
     assert ia.kkt_residual(make(elsewhere), make(scores), **options) > 0.01
 
 
+@pytest.mark.theorem("A2")
 def test_the_residual_is_the_spread_of_equation_5() -> None:
     scores, prior, potential = problem()
     wbar = softmin_plan(potential, scores, EPSILON).mean(axis=0)

@@ -72,6 +72,7 @@ KINDS: dict[str, Tensor] = {
 }
 
 
+@pytest.mark.theorem("A14")
 class TestFiniteDifferences:
     @pytest.mark.parametrize("strength", [0.0, 0.3, 5.0, inf])
     @pytest.mark.parametrize("kind", KINDS)
@@ -165,6 +166,7 @@ def unrolled(scores: Tensor, epsilon: Tensor, strength: Tensor, prior: Tensor, s
 
 
 class TestUnrolled:
+    @pytest.mark.theorem("A14")
     @pytest.mark.parametrize("strength", [0.5, 10.0, inf])
     @pytest.mark.parametrize("of", ["plan", "potential", "marginal", "objective"])
     def test_gradients_are_those_of_all_the_steps(self, of: str, strength: float) -> None:

@@ -23,16 +23,19 @@ def test_entropy_counts_nothing_for_zeros() -> None:
     assert float(ia.entropy(np.array([1.0, 0.0]))) == 0
 
 
+@pytest.mark.theorem("C5")
 @pytest.mark.parametrize("labels", [2, 5])
 def test_mutual_information_of_distinct_hard_labels_is_the_log_of_their_number(make: Make, labels: int) -> None:
     assert float(ia.mutual_information(make(np.eye(labels)))) == pytest.approx(np.log(labels))
 
 
+@pytest.mark.theorem("C1")
 def test_mutual_information_of_identical_rows_is_zero(make: Make) -> None:
     plan = np.tile([[0.2, 0.3, 0.5]], (7, 1))
     assert float(ia.mutual_information(make(plan))) == pytest.approx(0, abs=1e-15)
 
 
+@pytest.mark.theorem("C1")
 def test_mutual_information_is_the_divergence_from_independence() -> None:
     """I = KL(joint || product), with the joint distribution w_ij / B."""
     plan = np.random.default_rng(1).dirichlet(np.ones(4), size=9)

@@ -35,6 +35,7 @@ betas = st.sampled_from([0.0, 0.3, 2 / 3, 0.9, 0.95])
 
 
 class TestSolution:
+    @pytest.mark.theorem("A2", "A6")
     @pytest.mark.parametrize("beta", [0.2, 2 / 3, 0.9])
     def test_is_the_converged_fixed_point_of_the_paper(self, make: Make, beta: float) -> None:
         scores = logits()
@@ -43,6 +44,7 @@ class TestSolution:
         expected = mira_optimum(log_softmax(scores, axis=1), beta)
         assert mean_total_variation(np.asarray(assignment.plan), expected) <= 1e-10
 
+    @pytest.mark.theorem("A1")
     @pytest.mark.parametrize("beta", [0.3, 0.8])
     def test_no_general_solver_finds_a_lower_objective(self, beta: float) -> None:
         scores = logits(5, 3, scale=1.0)
@@ -59,6 +61,7 @@ class TestSolution:
         assert assignment.objective == pytest.approx(found.fun, abs=1e-12)
         assert mean_total_variation(assignment.plan, softmax(found.x.reshape(5, 3), axis=1)) <= 1e-6
 
+    @pytest.mark.theorem("C2")
     def test_objective_is_equation_4_up_to_its_constant(self) -> None:
         scores, beta = logits(), 0.7
         assignment = ia.mira(scores, beta=beta)
@@ -72,6 +75,7 @@ class TestSolution:
         on_log_p = ia.mira(log_p, beta=beta)
         assert on_log_p.objective - beta * np.log(scores.shape[1]) == pytest.approx(equation_4, abs=1e-12)
 
+    @pytest.mark.theorem("A6")
     @pytest.mark.parametrize("updates", [1, 3, 31])
     def test_fixed_steps_are_the_updates_of_equation_7(self, updates: int) -> None:
         scores = logits(64, 20).astype(np.float32)
@@ -109,6 +113,7 @@ class TestSolution:
         difference = mean_total_variation(moved.plan, plain.plan[rows][:, columns])
         assert difference <= plain.error_bound + moved.error_bound
 
+    @pytest.mark.theorem("A7")
     def test_the_potential_has_a_fixed_gauge(self) -> None:
         """The common scale of u is removed in every step: mean exp(v / beta) = 1."""
         for sweeps in (2, 3, 50):
@@ -118,6 +123,7 @@ class TestSolution:
     def test_perplexity_is_the_effective_number_of_labels(self) -> None:
         assert ia.mira(100 * np.eye(8)[[0, 1, 2]], beta=0).perplexity == pytest.approx(3)
 
+    @pytest.mark.theorem("A13")
     def test_a_larger_beta_need_not_even_out_the_labels(self) -> None:
         """Theory, A13: the information grows, the entropy of the marginal may fall."""
         scores = np.log([[0.7, 0.3]] * 9 + [[0.3, 0.7]])
@@ -126,6 +132,7 @@ class TestSolution:
         assert float(ia.entropy(many.marginal)) == pytest.approx(0.612, abs=1e-3)
         assert many.mutual_information > few.mutual_information
 
+    @pytest.mark.theorem("A13")
     def test_labels_carry_more_information_than_the_probabilities(self) -> None:
         information = [ia.mira(logits(), beta=beta).mutual_information for beta in (0, 0.3, 0.6, 0.9)]
         assert information == sorted(information)
@@ -133,6 +140,7 @@ class TestSolution:
 
 
 class TestCertificate:
+    @pytest.mark.theorem("A4")
     @given(scores_strategy, st.sampled_from([0.1, 2 / 3, 0.95]), st.integers(1, 30))
     @settings(max_examples=100)
     def test_gap_is_primal_minus_dual(self, scores: Any, beta: float, sweeps: int) -> None:
@@ -145,6 +153,7 @@ class TestCertificate:
         assert assignment.gap == pytest.approx(above - below, abs=1e-12 * scale)
         assert assignment.objective == pytest.approx(above, abs=1e-12 * scale)
 
+    @pytest.mark.theorem("A5")
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     @given(scores_strategy, betas, st.integers(1, 40), st.booleans())
     @settings(max_examples=100)
@@ -158,6 +167,7 @@ class TestCertificate:
         if assignment.converged:
             assert assignment.error_bound <= 1e-5
 
+    @pytest.mark.theorem("A5")
     def test_is_not_needlessly_loose(self) -> None:
         """Close to beta 0 both bounds come within a tenth of the truth (the row bound is attained, theory A5)."""
         scores, beta = np.array([[0.262, -0.015], [-0.03, 0.2]]), 0.03
@@ -278,6 +288,7 @@ class TestExtremes:
         assert distance <= assignment.error_bound + 1e-11
         assert np.isfinite([assignment.gap, assignment.objective, assignment.perplexity]).all()
 
+    @pytest.mark.theorem("C1", "C5")
     def test_identical_rows_keep_their_probabilities(self) -> None:
         """There is no information to be had; the optimum is p itself (theory, A13: I <= log B)."""
         scores = np.tile([[1.0, 2.0, 3.0]], (6, 1))

@@ -15,6 +15,7 @@ Make = Callable[[Any], Any]
 
 
 class TestExactMarginal:
+    @pytest.mark.theorem("A11")
     @pytest.mark.parametrize("seed", range(5))
     def test_moves_no_further_than_it_must(self, make: Make, seed: int) -> None:
         """Theory, A11."""
