@@ -152,7 +152,7 @@ def converges_at_the_proved_rate(solve: Solve, problem: Problem, tol: float = TO
     """It converges in the sweeps that plain steps need at worst, where rounding lets it.
 
     In log u they contract the sup norm by beta, so that after n of them ``osc(d) <= 2 beta^n max|d_0|``, and A5 makes
-    an error bound of it: ``tanh(rho osc(d) / (4 epsilon))``, or ``sqrt(rho osc(d)^2 / (32 epsilon))`` by way of the gap.
+    an error bound of it: ``tanh(rho osc(d) / (4 epsilon))``, or ``sqrt(rho osc(d)^2 / (32 epsilon))`` by the gap.
     """
     if problem.rounding * 100 > tol:
         return

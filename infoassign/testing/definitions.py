@@ -217,7 +217,7 @@ def entropy_lower_bound(units: Sequence[int]) -> float:
 
 
 def joint_entropy_gradients(z1: Matrix, z2: Matrix, units: Sequence[int]) -> tuple[Matrix, Matrix]:
-    """Return the gradients of :func:`joint_entropy_loss` by the chain rule: ``dL/dP = weight (1 + log P)`` (theory, B7).
+    """Return the gradients of :func:`joint_entropy_loss`, by way of ``dL/dP = weight (1 + log P)`` (theory, B7).
 
     Where ``P = 0`` its logarithm is taken to be 0: what it is multiplied by is 0.
 

@@ -14,6 +14,7 @@ import numpy as np
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis.errors import Flaky
+from hypothesis.strategies import SearchStrategy
 
 from infoassign.testing import assignment_laws, entropy_laws, step_laws, strategies
 from infoassign.testing.contract import STATEMENTS
@@ -94,7 +95,7 @@ def plain_step(step: Callable[..., Any], *, settings: hypothesis_settings | None
     ...     log_w = log_softmax((scores - v) / epsilon, axis=1)
     ...     moved = v + epsilon * (logsumexp(log_w, axis=0) - np.log(len(scores)) - np.log(prior))
     ...     return moved if strength == np.inf else strength / (strength + epsilon) * moved
-    >>> plain_step(step)
+    >>> plain_step(step, settings=hypothesis_settings(max_examples=30))
     """
 
     def keeps_the_laws(problem: Any) -> None:
@@ -133,7 +134,7 @@ def entropy_objective(
     >>> from infoassign.testing.definitions import joint_entropy_gradients, joint_entropy_loss
     >>> def loss(z1, z2, units):
     ...     return (joint_entropy_loss(z1, z2, units), *joint_entropy_gradients(z1, z2, units))
-    >>> entropy_objective(loss)
+    >>> entropy_objective(loss, settings=hypothesis_settings(max_examples=30))
     """
 
     def keeps_the_laws(codes: Any) -> None:
@@ -150,14 +151,14 @@ def entropy_objective(
     _search(keeps_the_laws, strategies.soft_codes(), settings)
 
 
-def _search(check: Callable[[Any], None], strategy: Any, settings: hypothesis_settings | None) -> None:
+def _search(check: Callable[[Any], None], strategy: SearchStrategy[Any], settings: hypothesis_settings | None) -> None:
     """Let hypothesis look for an example that fails a check, which raises only AssertionError for one."""
     chosen = settings or hypothesis_settings(derandomize=True, database=None)
     chosen = hypothesis_settings(
         chosen, deadline=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
     )
     try:
-        decorate: Any = chosen
-        decorate(given(strategy)(check))()
+        search: Callable[[], None] = given(strategy)(check)
+        chosen(search)()
     except Flaky as unsteady:
         raise AssertionError(f"the same problem is answered differently the next time: {unsteady}") from unsteady
