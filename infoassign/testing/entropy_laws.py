@@ -84,7 +84,7 @@ def value_is_above_its_lower_bound(loss: Loss, codes: Codes, tol: float = TOL) -
     require(value >= bound - tol, f"the value {value:.9g} is below the bound {bound:.9g}")
 
 
-@law("B")
+@law("B1")
 def order_of_rows_segments_and_units_does_not_matter(loss: Loss, codes: Codes, tol: float = TOL) -> None:
     """The same order of rows, segments or a segment's units in both views keeps the value and orders the gradients."""
     value, first, second = _of(loss, codes)
@@ -106,7 +106,7 @@ def order_of_rows_segments_and_units_does_not_matter(loss: Loss, codes: Codes, t
             _near(part, right, tol, f"the {what} after reordering the {name}")
 
 
-@law("B")
+@law("B1")
 def views_can_be_exchanged(loss: Loss, codes: Codes, tol: float = TOL) -> None:
     """The joint distribution is transposed, of which all terms are symmetric."""
     value, first, second = _of(loss, codes)
@@ -116,7 +116,7 @@ def views_can_be_exchanged(loss: Loss, codes: Codes, tol: float = TOL) -> None:
     _near(gradients[1], first, tol, "the second gradient for exchanged views")
 
 
-@law("B")
+@law("B1")
 def repeating_the_batch_halves_the_gradients(loss: Loss, codes: Codes, tol: float = TOL) -> None:
     """With every row there twice all means stay, and each copy has half of the gradient."""
     value, first, second = _of(loss, codes)
@@ -127,7 +127,7 @@ def repeating_the_batch_halves_the_gradients(loss: Loss, codes: Codes, tol: floa
         _near(gradient, np.concatenate([right] * 2) / 2, tol, "a gradient of the repeated batch")
 
 
-@law("B")
+@law("B1")
 def shifts_of_segments_do_not_matter(loss: Loss, codes: Codes, tol: float = TOL) -> None:
     """A constant added to a row's logits of one segment changes nothing, so there the gradient sums to 0."""
     value, *slopes = _of(loss, codes)
@@ -143,7 +143,7 @@ def shifts_of_segments_do_not_matter(loss: Loss, codes: Codes, tol: float = TOL)
         _near(gradient, right, tol, "a gradient after shifts")
 
 
-@law("B")
+@law("B7")
 def zeros_are_exact(loss: Loss, codes: Codes, tol: float = TOL) -> None:
     """For one-hot codes ``0 log 0`` is 0, nothing is clamped, and the gradients vanish with the softmax's slope."""
     words = np.stack([codes.z1[:, place].argmax(axis=1) for place in segments(codes.units)], axis=1)
