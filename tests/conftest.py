@@ -18,6 +18,9 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("infoassign", deadline=None)
+# pytest --hypothesis-profile ci: more examples, always the same. deep: hours; with --hypothesis-seed to do it again.
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, max_examples=300, print_blob=True)
+settings.register_profile("deep", deadline=None, max_examples=50_000, print_blob=True)
 settings.load_profile("infoassign")
 
 LIBRARIES: dict[str, Callable[[Any], Any]] = {
