@@ -174,7 +174,8 @@ def mira(
     .. math:: \min_W \; \frac1B \sum_i \mathrm{KL}(w_i \,\|\, p_i) - \beta\, I(Y_W; B).
 
     It is the family's objective up to a constant (theory, C2), and strictly convex. The paper's fixed point (eq. 7)
-    converges to its one solution from everywhere, at rate beta or better; the accelerated solver needs fewer passes.
+    converges to its one solution from everywhere, at rate beta or better; the accelerated solver needs far
+    fewer passes where beta is large, and may need a few more where it is small.
 
     Parameters
     ----------

@@ -44,6 +44,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.theorem("B7")
 @pytest.mark.parametrize(("backend", "make"), PAIRS, indirect=["make"], ids=lambda x: getattr(x, "__name__", x))
 @pytest.mark.parametrize("tile", [1, 40, 2**24])
 @pytest.mark.parametrize("sizes", SIZES)

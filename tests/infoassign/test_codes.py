@@ -20,6 +20,7 @@ def entropies(symbols: Any, levels: int) -> float:
     return float(sum(ia.entropy_terms(codes, codes, levels)))
 
 
+@pytest.mark.theorem("B4")
 @pytest.mark.parametrize("levels", [2, *LEVELS, 11, 16, 25, 27])
 def test_any_two_columns_hold_every_pair_once(levels: int) -> None:
     array = ia.orthogonal_array(levels, levels + 1)
@@ -30,6 +31,7 @@ def test_any_two_columns_hold_every_pair_once(levels: int) -> None:
     assert set(array.ravel().tolist()) == set(range(levels))
 
 
+@pytest.mark.theorem("B2", "B4")
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("normalization", ["block", "grid"])
 def test_they_reach_the_lower_bounds(levels: int, normalization: Any) -> None:
@@ -41,6 +43,7 @@ def test_they_reach_the_lower_bounds(levels: int, normalization: Any) -> None:
         assert ia.transform_invariance(codes, codes, levels) == 0
 
 
+@pytest.mark.theorem("B4")
 @pytest.mark.parametrize("levels", LEVELS)
 def test_any_changed_symbol_raises_the_loss(levels: int) -> None:
     """In both views; in one alone the views exclude each other, which is infinitely bad."""
@@ -56,6 +59,7 @@ def test_any_changed_symbol_raises_the_loss(levels: int) -> None:
         assert ia.transform_invariance(*codes, levels) == np.inf
 
 
+@pytest.mark.theorem("B2")
 @pytest.mark.parametrize("sizes", [[3, 3, 3], [3, 5], [1, 4, 3], [2, 2], [2, 3]])
 def test_no_codes_are_below_the_bounds(sizes: list[int]) -> None:
     bounds = ia.entropy_lower_bounds(sizes)
@@ -69,6 +73,7 @@ def test_no_codes_are_below_the_bounds(sizes: list[int]) -> None:
                 assert terms.off_diagonal >= bounds.off_diagonal - 1e-12
 
 
+@pytest.mark.theorem("B3")
 def test_two_units_would_rather_not_agree() -> None:
     """Erratum to MUSIC's appendix B: x log x is least at 1/e, so for D = 2 the diagonal term alone ends below -log 2.
 
@@ -110,6 +115,7 @@ def test_one_segment_and_one_unit_have_bounds_too() -> None:
     assert str(ia.entropy_lower_bounds([5]).off_diagonal) == "0.0"
 
 
+@pytest.mark.theorem("B4")
 def test_a_small_batch_has_no_hard_optimum() -> None:
     """Theory, B4: with fewer rows than D^2, soft codes beat every hard one (N 6, M 2, D 3)."""
     random = np.random.default_rng(0)

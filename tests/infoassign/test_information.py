@@ -73,6 +73,7 @@ def test_kl_divergence_has_finite_slopes_at_zero() -> None:
     torch.testing.assert_close(q.grad, torch.tensor([-2.0, 0.0]))
 
 
+@pytest.mark.theorem("C1")
 def test_information_is_what_the_row_tells_about_the_label(make: Make) -> None:
     plan = make(np.random.default_rng(3).dirichlet(np.ones(4), size=(2, 9)))
     xp_mean = np.asarray(plan).mean(axis=-2)

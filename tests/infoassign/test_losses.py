@@ -47,6 +47,7 @@ def close(found: Sequence[Any], expected: Sequence[Any], tolerance: float) -> No
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0 if a.ndim == 0 else 0.0, np.abs(b).max()))
 
 
+@pytest.mark.theorem("B1")
 @pytest.mark.parametrize(("rows", "sizes"), SHAPES)
 @pytest.mark.parametrize("normalization", ["block", "grid"])
 @pytest.mark.parametrize("kind", ["inner-product", "cross-entropy"])
@@ -63,6 +64,7 @@ def test_losses_are_the_listing(rows: int, sizes: list[int], normalization: Any,
     close(differentiated(imsvd, *z), expected, 1e-10)
 
 
+@pytest.mark.theorem("B7")
 @pytest.mark.parametrize(("rows", "sizes"), SHAPES)
 @pytest.mark.parametrize("kind", ["inner-product", "cross-entropy"])
 def test_gradients_of_every_library_are_torchs(make: Make, rows: int, sizes: list[int], kind: Any) -> None:
@@ -105,6 +107,7 @@ def test_under_autocast_everything_is_single_precision(dtype: torch.dtype, scale
     close(found, expected, {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 1e-5}[dtype])
 
 
+@pytest.mark.theorem("B7")
 def test_gradients_of_codes_are_right() -> None:
     """By finite differences, for codes that are no softmax of anything."""
     sizes = [2, 3, 1]
@@ -145,6 +148,7 @@ def test_certain_views_that_disagree_cost_what_their_logits_say() -> None:
     assert float(ia.transform_invariance(*(ia.soft_discretize(z, 2) for z in (z1, z2)), 2)) == np.inf
 
 
+@pytest.mark.theorem("B7")
 @pytest.mark.parametrize("kind", ["inner-product", "cross-entropy"])
 def test_codes_with_zeros_have_finite_gradients(kind: Any) -> None:
     """Cells of P that are zero stay out of the sums and of their slopes."""
@@ -182,6 +186,7 @@ def test_weights_are_those_of_the_terms(weights: dict[str, float]) -> None:
     assert found == pytest.approx(entropies, rel=1e-12)
 
 
+@pytest.mark.theorem("B1")
 def test_the_two_normalisations_weigh_the_diagonal_differently() -> None:
     """M - 1 times more against the rest in the released code's (theory, B1)."""
     sizes = [3] * 5

@@ -169,7 +169,7 @@ class TestCertificate:
 
     @pytest.mark.theorem("A5")
     def test_is_not_needlessly_loose(self) -> None:
-        """Close to beta 0 both bounds come within a tenth of the truth (the row bound is attained, theory A5)."""
+        """Close to beta 0 both bounds come within a tenth of the truth (the row bound is sharp, theory A5)."""
         scores, beta = np.array([[0.262, -0.015], [-0.03, 0.2]]), 0.03
         assignment = ia.mira(scores, beta=beta, tol=0, max_sweeps=1, acceleration=None)
         distances = np.abs(assignment.plan - mira_optimum(log_softmax(scores, axis=1), beta)).sum(axis=1) / 2

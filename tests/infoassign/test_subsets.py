@@ -29,6 +29,7 @@ def literal(q: Any, subset: tuple[int, ...]) -> float:
     return float(-(joint * np.log(joint)).sum())
 
 
+@pytest.mark.theorem("B6")
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
 def test_subset_entropy_is_the_mean_over_subsets(make: Make, order: int) -> None:
     q = some_codes()
@@ -40,6 +41,7 @@ def test_subset_entropy_is_the_mean_over_subsets(make: Make, order: int) -> None
     assert found.subsets == comb(5, order)
 
 
+@pytest.mark.theorem("B6", "C7")
 @pytest.mark.parametrize("order", [2, 3, 5])
 def test_total_correlation_is_what_entropies_leave(make: Make, order: int) -> None:
     """IMSVD, eq. 8: C_r = r S_1 - S_r."""
@@ -48,6 +50,7 @@ def test_total_correlation_is_what_entropies_leave(make: Make, order: int) -> No
     assert float(ia.total_correlation(q, SIZES, order).value) == pytest.approx(order * single - joint, abs=1e-12)
 
 
+@pytest.mark.theorem("C6")
 def test_total_correlation_of_two_segments_is_their_mutual_information() -> None:
     q = some_codes()[:, :5]
     joint = ia.joint_distribution(q[:, :2], q[:, 2:])
@@ -55,6 +58,7 @@ def test_total_correlation_of_two_segments_is_their_mutual_information() -> None
     assert float(ia.total_correlation(q, [2, 3], 2).value) == pytest.approx(float(information), abs=1e-13)
 
 
+@pytest.mark.theorem("B5")
 def test_pairwise_independence_is_not_independence() -> None:
     """Two bits and their exclusive or: no pair of segments shares information, the three share a bit."""
     bits = np.array([[a, b, a ^ b] for a in (0, 1) for b in (0, 1)])
@@ -65,6 +69,7 @@ def test_pairwise_independence_is_not_independence() -> None:
     assert float(ia.total_correlation(codes, 2, 3).value) == pytest.approx(np.log(2))
 
 
+@pytest.mark.theorem("B5")
 @pytest.mark.parametrize("levels", [3, 5])
 def test_orthogonal_arrays_share_log_d_by_threes(levels: int) -> None:
     """Optimal for the loss, and yet dependent: any two columns of the linear array determine a third (theory, B5)."""
@@ -191,6 +196,7 @@ def test_the_information_objective_is_equation_4(make: Make, order: int, similar
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.theorem("B6")
 def test_equation_9_is_not_equation_4_but_another_lambda() -> None:
     """An erratum: with eq. 4's lambda the coefficient of S_1 is lambda - r beta, -1 at the defaults."""
     q1, q2 = some_codes(), some_codes(scale=1.0)

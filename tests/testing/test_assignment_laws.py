@@ -97,7 +97,18 @@ def on_the_strict_library(scores: Any, **options: Any) -> Any:
     return ia.mira(array_api_strict.asarray(scores), **options)
 
 
-@pytest.mark.parametrize("solve", [on_torch, on_the_strict_library, streamed, factored, sharded])
+def on_cuda(scores: Any, **options: Any) -> Any:
+    return ia.mira(torch.from_numpy(scores).cuda(), **options)
+
+
+def on_cupy(scores: Any, **options: Any) -> Any:
+    return ia.mira(pytest.importorskip("cupy").asarray(scores), **options)
+
+
+ON_GPUS = [pytest.param(solve, marks=pytest.mark.gpu) for solve in (on_cuda, on_cupy)]
+
+
+@pytest.mark.parametrize("solve", [on_torch, on_the_strict_library, streamed, factored, sharded, *ON_GPUS])
 def test_the_same_whatever_holds_the_scores(solve: Callable[..., Any]) -> None:
     laws_of_one_answer = (
         assignment_laws.converged_means_within_tol,

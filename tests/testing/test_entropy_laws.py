@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import array_api_strict
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
+import infoassign as ia
 from infoassign.testing import Codes, entropy_laws, laws, strategies
 from infoassign.testing.contract import STATEMENTS
 from infoassign.testing.definitions import (
@@ -39,7 +41,43 @@ def by_autograd(z1: Any, z2: Any, units: Any) -> Any:
     return loss.detach(), *gradients
 
 
-LOSSES = [reference, by_autograd]
+def library(z1: Any, z2: Any, units: Any) -> Any:
+    """The library's pair."""
+    return ia.imsvd_loss_and_gradient(z1, z2, units=units)
+
+
+def library_by_autograd(z1: Any, z2: Any, units: Any) -> Any:
+    """The library's loss of torch tensors."""
+    views = [torch.from_numpy(z).requires_grad_() for z in (z1, z2)]
+    loss = ia.music_loss(*views, segment_size=units)
+    return loss.detach(), *torch.autograd.grad(loss, views)
+
+
+def library_on_strict_arrays(z1: Any, z2: Any, units: Any) -> Any:
+    """The library's pair, in nothing beyond the standard."""
+    return ia.imsvd_loss_and_gradient(*map(array_api_strict.asarray, (z1, z2)), units=units)
+
+
+def library_on_cuda(z1: Any, z2: Any, units: Any) -> Any:
+    """The library's loss on a GPU."""
+    views = [torch.from_numpy(z).cuda().requires_grad_() for z in (z1, z2)]
+    loss = ia.imsvd_loss(*views, units=units)
+    return loss.detach(), *torch.autograd.grad(loss, views)
+
+
+def library_on_cupy(z1: Any, z2: Any, units: Any) -> Any:
+    """The library's pair on a GPU."""
+    return ia.imsvd_loss_and_gradient(*map(pytest.importorskip("cupy").asarray, (z1, z2)), units=units)
+
+
+LOSSES = [
+    reference,
+    by_autograd,
+    library,
+    library_by_autograd,
+    library_on_strict_arrays,
+    *(pytest.param(loss, marks=pytest.mark.gpu) for loss in (library_on_cuda, library_on_cupy)),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
