@@ -23,7 +23,8 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "infoassign"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]

@@ -24,10 +24,19 @@ def public(name: str) -> str:
 
 def table(theory: Theory) -> str:
     """Write the table in MyST Markdown."""
-    lines = ["```{list-table}", ":header-rows: 1", ":widths: 30 30 40", "", "* - statement", "  - code", "  - tests"]
+    lines = [
+        "```{list-table}",
+        ":header-rows: 1",
+        ":widths: 20 35 45",
+        ":class: theorems",
+        "",
+        "* - statement",
+        "  - code",
+        "  - tests",
+    ]
     for statement in theory.statements:
         code = [f"{{py:obj}}`{of.place} <{public(of.place)}>`" for of in theory.code if of.number == statement.number]
-        tests = [f"`{of.place}`" for of in theory.tests if of.number == statement.number]
+        tests = [f"`{of.place.removeprefix('tests/')}`" for of in theory.tests if of.number == statement.number]
         lines.append(f"* - [{statement.number}. {statement.title}](#{statement.anchor})")
         for places in (code, tests):
             lines += [f"  - {'- ' if place else ''}{place}" for place in places[:1] or [""]]
