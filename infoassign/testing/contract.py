@@ -127,7 +127,9 @@ def ask(
     AssertionError
         If what it claims is no number.
     """
-    found = solve(scores.copy(), beta=beta, temperature=temperature, tol=tol, max_sweeps=max_sweeps, **options)
+    given = scores.copy()
+    found = solve(given, beta=beta, temperature=temperature, tol=tol, max_sweeps=max_sweeps, **options)
+    require(np.array_equal(given, scores), "the scores that were given have been written to")
     information = getattr(found, "mutual_information", None)
     answer = Answer(
         host(found.plan),
@@ -143,4 +145,6 @@ def ask(
     require(shape == (*scores.shape, scores.shape[1]), f"plan and potential have shapes {shape} for {scores.shape}")
     claims = np.array([answer.gap, answer.error_bound, answer.row_error_bound])
     require(not np.isnan(claims).any() and (claims >= 0).all(), f"gap and bounds are claimed to be {claims}")
+    require(np.isfinite(answer.gap), "the gap is claimed to be infinite")
+    require(answer.sweeps >= 1, f"{answer.sweeps} sweeps are claimed")
     return answer

@@ -68,8 +68,9 @@ def assignment_solver(
         for law in laws:
             law(solve, problem, tol)
 
+    _granted(tol)
     for problem in known_problems():
-        keeps_the_laws(problem)
+        _shown(keeps_the_laws, problem)
     _search(keeps_the_laws, strategies.problems(), settings)
 
 
@@ -105,7 +106,7 @@ def plain_step(step: Callable[..., Any], *, settings: hypothesis_settings | None
     random = np.random.default_rng(0)
     for strength in (0.5, 5.0, np.inf):
         prior = random.dirichlet(np.ones(4))
-        keeps_the_laws(planted_transport(random.normal(size=(6, 4)), 0.5, strength, prior))
+        _shown(keeps_the_laws, planted_transport(random.normal(size=(6, 4)), 0.5, strength, prior))
     _search(keeps_the_laws, strategies.transports(), settings)
 
 
@@ -141,14 +142,31 @@ def entropy_objective(
         for law in entropy_laws.LAWS:
             law(loss, codes, tol)
 
+    _granted(tol)
     random = np.random.default_rng(0)
-    for units in ((3, 3), (1, 2, 4), (5,)):
+    for units in ((3, 3), (1, 2, 4), (5,), (6, 2, 3, 1, 4, 2)):
         first, second = random.normal(size=(2, 7, sum(units)))
-        keeps_the_laws(Codes(first, second, units))
+        _shown(keeps_the_laws, Codes(first, second, units))
     entropy_laws.orthogonal_arrays_attain_the_bound(loss, tol)
     hard = one_hot_logits(linear_code(3, 3)[:5], (3, 3, 3))
-    keeps_the_laws(Codes(hard, hard, (3, 3, 3)))
+    _shown(keeps_the_laws, Codes(hard, hard, (3, 3, 3)))
     _search(keeps_the_laws, strategies.soft_codes(), settings)
+
+
+def _granted(tol: float) -> None:
+    """Say so if a tolerance would make laws void, or none can keep them."""
+    if not 0 < tol < 0.1:
+        raise ValueError(f"tol must be between 0 and 0.1; got {tol!r}")
+
+
+def _shown(check: Callable[[Any], None], problem: Any) -> None:
+    """Check a fixed problem; whatever is raised has it in a note, as hypothesis shows what it finds."""
+    try:
+        check(problem)
+    except Exception as error:
+        with np.printoptions(floatmode="unique", threshold=2000):
+            error.add_note(f"on the problem {problem!r}")
+        raise
 
 
 def _search(check: Callable[[Any], None], strategy: SearchStrategy[Any], settings: hypothesis_settings | None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from infoassign.testing.contract import host
+from infoassign.testing.definitions import Matrix
 
 if TYPE_CHECKING:
     from flint import arb
@@ -123,15 +124,33 @@ class _Given:
     strength: float
 
 
+def _floats(name: str, given: Any) -> Matrix:
+    """Return an array as float64 if that is what it is exactly: a proof about other numbers would be none."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not be a masked array; forbid pairs by -inf")
+    array = given if hasattr(given, "__array_namespace__") or hasattr(given, "device") else np.asarray(given)
+    if "complex" in str(array.dtype):
+        raise ValueError(f"{name} must be real; got {array.dtype}")
+    found = host(array)
+    if isinstance(array, np.ndarray) and not np.array_equal(
+        found.astype(array.dtype), array, equal_nan=array.dtype.kind == "f"
+    ):
+        raise ValueError(f"{name} must be numbers that double precision has; some of {array.dtype} are not")
+    return found
+
+
 def _exact(scores: Any, potential: Any, epsilon: float, strength: float, prior: Any) -> _Given:
-    s, v = host(scores), host(potential)
+    s, v = _floats("scores", scores), _floats("potential", potential)
+    for name, number in (("epsilon", epsilon), ("strength", strength)):
+        if isinstance(number, complex | str) or float(number) != number:
+            raise ValueError(f"{name} must be a number that double precision has; got {number!r}")
     if s.ndim != 2 or s.size == 0:
         raise ValueError(f"scores must have shape (B, K), not empty; got {s.shape}")
     if s.size > LARGEST:
         raise ValueError(f"scores may have {LARGEST} entries for a proof; got {s.size}: take fewer rows")
     if np.isnan(s).any() or (s == inf).any() or (s == -inf).all(axis=1).any():
         raise ValueError("scores must not hold NaN, +inf or a row that is all -inf")
-    r = np.ones(s.shape[1]) if prior is None else host(prior)
+    r = np.ones(s.shape[1]) if prior is None else _floats("prior", prior)
     if v.shape != (s.shape[1],) or r.shape != v.shape:
         raise ValueError(f"potential and prior must have shape {(s.shape[1],)}; got {v.shape} and {r.shape}")
     if not 0 < epsilon < inf or not strength >= 0:

@@ -45,7 +45,12 @@ def projective_diameter(scores: Matrix, epsilon: float) -> float:
 
 def _moved(step: Step, problem: Transport, potential: Matrix) -> Matrix:
     options = {"epsilon": problem.epsilon, "strength": problem.strength, "prior": problem.prior}
-    return host(step(potential.copy(), problem.scores.copy(), **options))
+    given = potential.copy(), problem.scores.copy()
+    moved = host(step(*given, **options))
+    require(moved.shape == potential.shape, f"the next potential has shape {moved.shape}, not {potential.shape}")
+    same = np.array_equal(given[0], potential) and np.array_equal(given[1], problem.scores)
+    require(same, "the potential or the scores that were given have been written to")
+    return moved
 
 
 def _starts(problem: Transport) -> list[Matrix]:

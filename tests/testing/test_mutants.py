@@ -51,8 +51,7 @@ def beta_off(scores: Any, *, beta: float, **options: Any) -> Any:
 
 
 def column_off(scores: Any, **options: Any) -> Any:
-    scores[:, 0] *= 1.01
-    return ia.mira(scores, **options)
+    return ia.mira(scores * np.where(np.arange(scores.shape[1]) == 0, 1.01, 1.0), **options)
 
 
 def temperature_off(scores: Any, *, temperature: float, **options: Any) -> Any:
@@ -171,7 +170,30 @@ def potential_off(scores: Any, **options: Any) -> Any:
     return altered(found, plan=plan, potential=potential)
 
 
+def boastful_later(scores: Any, **options: Any) -> Any:
+    found = fixed_point(scores, **options)
+    return altered(found, error_bound=found.error_bound / 10) if found.sweeps > 5 and not found.converged else found
+
+
+def gap_of_anything(scores: Any, **options: Any) -> Any:
+    return altered(fixed_point(scores, **options), gap=np.inf)
+
+
+def without_sweeps(scores: Any, **options: Any) -> Any:
+    return altered(fixed_point(scores, **options), sweeps=0)
+
+
+def writes_to_the_scores(scores: Any, **options: Any) -> Any:
+    found = fixed_point(scores, **options)
+    scores *= 0.5
+    return found
+
+
 SOLVERS = [
+    boastful_later,
+    gap_of_anything,
+    without_sweeps,
+    writes_to_the_scores,
     one_sided, without_exponent, beta_off, column_off, temperature_off, stopped_early, says_converged, bound_halved,
     row_bound_halved, gap_halved, ties_by_index, ties_to_the_first, forgets_the_mask, plan_of_the_step_before,
     ignores_the_cap, slow, rows_not_averaged, reads_raw_scores, depends_on_the_level, depends_on_the_place,
@@ -210,6 +232,21 @@ REJECTED_BY = {
     assignment_laws.every_start_leads_to_the_same_plan: temperature_off,
 }
 """For every law a solver that it rejects on its own."""
+
+
+def test_the_problem_is_shown_also_if_it_is_a_fixed_one() -> None:
+    for solve in (bound_halved, lambda scores, **_: 1 / 0):
+        with pytest.raises((AssertionError, ZeroDivisionError)) as broken:
+            laws.assignment_solver(solve)
+        assert "on the problem Problem(" in "".join(broken.value.__notes__)
+
+
+@pytest.mark.parametrize("tol", [0, -1, np.nan, 2])
+def test_a_tolerance_that_makes_laws_void_is_refused(tol: float) -> None:
+    with pytest.raises(ValueError, match="tol must be between 0 and"):
+        laws.assignment_solver(ia.mira, tol=tol)
+    with pytest.raises(ValueError, match="tol must be between 0 and"):
+        laws.entropy_objective(joint_entropy_loss, tol=tol)
 
 
 def test_every_law_of_a_solver_is_here() -> None:

@@ -1,6 +1,7 @@
 """Enclosures contain the exact value, are tight, and tell a bound that is too small from one that holds."""
 
 from decimal import Decimal, localcontext
+from fractions import Fraction
 from math import inf
 from typing import Any
 
@@ -153,3 +154,19 @@ def test_the_precision_of_others_is_left_alone() -> None:
     before = ctx.prec
     certify(np.zeros((2, 2)), np.zeros(2), epsilon=0.5, strength=0.5)
     assert ctx.prec == before
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.array([[2**53 + 1, 2**53]]), "numbers that double precision has"),
+        (np.array([[1 + 1j, 0]]), "scores must be real"),
+        (np.ma.array([[5.0, 0.0]], mask=[[1, 0]]), "must not be a masked array"),
+    ],
+)
+def test_other_numbers_than_were_given_are_not_certified(scores: Any, message: str) -> None:
+    """They would be rounded, or read without their mask, and the proof be about something else."""
+    with pytest.raises(ValueError, match=message):
+        certify(scores, np.zeros(2), epsilon=0.5, strength=0.5)
+    with pytest.raises(ValueError, match="epsilon must be a number that double precision has"):
+        certify(np.zeros((1, 2)), np.zeros(2), epsilon=Fraction(1, 3), strength=0.5)  # type: ignore[arg-type]
