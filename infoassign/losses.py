@@ -10,6 +10,7 @@ import array_api_compat as api
 
 from infoassign import validation
 from infoassign.arrays import constant, in_single
+from infoassign.information import entropy
 from infoassign.segments import (
     AllGather,
     Invariance,
@@ -390,8 +391,8 @@ def _value_and_gradient(z1: Array, z2: Array, loss: _Loss) -> LossAndGradient:
     slope1, slope2 = xp.zeros_like(q1), xp.zeros_like(q2)
     value = xp.zeros((), dtype=log1.dtype, device=api.device(log1))
     if loss.diagonal:
-        value = value + loss.diagonal * diagonal(rows)
         mass = agreement(rows)
+        value = value - loss.diagonal * xp.astype(entropy(mass), value.dtype)
         logs = 1 + xp.log(xp.where(mass > 0, mass, xp.ones_like(mass)))
         slope = xp.astype(xp.where(mass > 0, logs, xp.zeros_like(mass)), q1.dtype)
         slope = slope * (loss.diagonal * rows.ranks / rows.total)

@@ -608,6 +608,12 @@ class TestMonotone:
         ]
         assert entropies == pytest.approx([0.641, 0.612], abs=1e-3)
 
+    def test_the_marginals_entropy_rises_and_falls_with_beta(self) -> None:
+        """One problem that does both."""
+        log_p = np.log([[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]])
+        entropies = [float(ia.entropy(ia.mira(log_p, beta=beta, tol=1e-9).marginal)) for beta in (0, 0.5, 0.9)]
+        assert entropies == pytest.approx([0.684, 0.692, 0.685], abs=5e-4)
+
     def test_equal_shares_of_more_labels_than_rows_leave_entropy_in_the_rows(self) -> None:
         scores = np.random.default_rng(0).normal(size=(5, 20)) * 10
         plan = ia.sinkhorn(scores, epsilon=0.05, tol=1e-9).plan
