@@ -1,5 +1,6 @@
 """From scores to an assignment: validate, choose, solve."""
 
+from dataclasses import replace
 from math import inf, log
 from typing import Any, Literal, TypeAlias
 from zlib import crc32
@@ -12,7 +13,7 @@ from infoassign.auction import feasible
 from infoassign.factored import FactoredScores
 from infoassign.objective import Family, gauged
 from infoassign.problem import prepare
-from infoassign.result import Assignment
+from infoassign.result import Assignment, Solution
 from infoassign.scores import DenseScores, NoRows, Scores, as_scores
 from infoassign.sharding import AllSum, Ranks, ShardedSweep
 from infoassign.solver import LOG, solve
@@ -336,7 +337,7 @@ def _assign(
         _refuse_unusable(sweep.usable if isinstance(sweep, ShardedSweep) else source.usable())
     potential = _start(start, source, sweep, family, unit, ranks, tol, check_finite=check_finite)
     dense_alone = isinstance(source, DenseScores) and not ranks.several
-    solution = solve(
+    solution = _solve(
         sweep,
         family,
         potential,
@@ -347,6 +348,24 @@ def _assign(
         feasible=(lambda: _feasible(source.like, family)) if family.exact and dense_alone else None,
     )
     return Assignment(_scores=source, _sweep=sweep, _family=family, _solution=solution, _unit=unit, _ranks=ranks)
+
+
+def _solve(sweep: Sweep, family: Family, start: Array, step: Step, **limits: Any) -> Solution:
+    """Solve, with NumPy's vectors where the sweep has them: its small operations cost half of torch's."""
+    native: Sweep | None = getattr(sweep, "numpy", None)
+    if native is None:
+        return solve(sweep, family, start, step, **limits)
+    xp = api.array_namespace(start)
+
+    def given(found: Any) -> Any:
+        return type(found)(*map(given, found)) if isinstance(found, tuple) else xp.asarray(found)
+
+    ask, ceiling = limits["feasible"], limits["ceiling"]
+    limits["feasible"] = ask and (lambda: on_host(ask(), bool))
+    limits["ceiling"] = on_host(ceiling) if api.is_array_api_obj(ceiling) else ceiling
+    there = replace(family, log_prior=on_host(family.log_prior))
+    solution: Solution = given(solve(native, there, on_host(start), step, **limits))
+    return solution
 
 
 def _said(source: Scores, settings: tuple[Any, ...], prior: Any, start: Any) -> dict[str, Any]:

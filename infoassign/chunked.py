@@ -49,6 +49,7 @@ class ChunkedSweep:
         if self.vector_dtype != xp.float32:
             sums += extent.rows + like.shape[-1]
         self.sum_error: float = sums * unit + float(xp.finfo(self.compute_dtype).eps) * 2 * extent.shift / epsilon
+        self.entry_error = 2 * float(xp.finfo(self.plan_dtype).eps)
         self.offset: Array = self._vector(like, extent.offset)
         self.span: Array = self._vector(like, extent.span / epsilon)
         self._chunks = chunks

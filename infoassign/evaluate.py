@@ -151,7 +151,7 @@ def duality_gap(
         xp = api.array_namespace(point.potential)
         highest = xp.max(xp.where(point.usable, point.potential, -xp.inf), axis=-1)
         below = xp.where(point.usable, highest[..., None] - point.potential, 0.0)
-        return scalar_or_array(xp.sum(xp.exp(point.log_marginal) * below, axis=-1))
+        return scalar_or_array(xp.vecdot(point.marginal, below))
     return scalar_or_array(certify_penalised(family, point).gap)
 
 

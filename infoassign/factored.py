@@ -14,7 +14,7 @@ from infoassign.files import check_map, touched
 from infoassign.scores import ONE_IN, SAMPLE, InChunks
 from infoassign.streamed import StreamedScores
 from infoassign.validation import check_factors, positive, weight
-from infoassign_backends.host import pieces
+from infoassign_backends.host import slices
 from infoassign_backends.protocol import Array
 from infoassign_backends.sums import widest
 
@@ -89,7 +89,7 @@ class FactoredScores(InChunks):
         xp = api.array_namespace(self.prototypes)
 
         def longest(matrix: Array) -> float:
-            parts = (xp.astype(touched(matrix, piece), widest(matrix)) for piece in pieces(matrix.shape, PRODUCT))
+            parts = (xp.astype(touched(matrix, piece), widest(matrix)) for piece in slices(matrix.shape, PRODUCT))
             norms = [float(xp.max(xp.linalg.vector_norm(part, axis=-1))) for part in parts]
             # A NaN is not to be lost among them.
             return float(np.max(norms, initial=0.0))
@@ -129,7 +129,7 @@ class FactoredScores(InChunks):
     @property
     def _tiles(self) -> list[slice]:
         """The rows that are multiplied at a time: the same on every pass, so that every pass rounds alike."""
-        return pieces((self.rows, self.prototypes.shape[0]), PRODUCT)
+        return slices((self.rows, self.prototypes.shape[0]), PRODUCT)
 
     @cached_property
     def _scaled_prototypes(self) -> Array:

@@ -272,7 +272,7 @@ class _Solution(torch.autograd.Function):
         ctx.save_for_backward(epsilon, strength, log_prior, *inputs)
         ctx.set_materialize_grads(False)
         # Copies, or the solution itself would get a history.
-        return optimum.point.potential.clone(), optimum.point.log_marginal.exp(), optimum.objective.clone()
+        return optimum.point.potential.clone(), optimum.point.marginal.clone(), optimum.objective.clone()
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -292,7 +292,7 @@ def pull_back(
     (_, family, point, _, _), (_, _, log_prior, *inputs) = optimum, saved
     a, c, b = slopes
     zero = torch.zeros_like(point.potential)
-    u = torch.where(point.usable, point.log_target.exp(), 0.0)
+    u = torch.where(point.usable, point.target, 0.0)
     a = zero if a is None else torch.where(point.usable, a, 0.0)
     b = zero[..., 0] if b is None else b
     common = a.sum(dim=-1, keepdim=True)

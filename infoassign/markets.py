@@ -10,7 +10,7 @@ from infoassign.arrays import on_host, take_rows
 from infoassign.auction import TILE, Candidates, DenseMarket, Float, Market, best_of, joined
 from infoassign.scores import DenseScores, InChunks, Scores
 from infoassign.sharding import Ranks
-from infoassign_backends.host import pieces
+from infoassign_backends.host import slices
 
 SLOTS = 2**16
 """Places among which ranks find an order; many more than there are ranks."""
@@ -35,7 +35,7 @@ class ChunkedMarket:
         for chunk in self._scores.chunks():
             first, last = np.searchsorted(asked, [start, start + chunk.shape[0]])
             here = asked[first:last] - start
-            tiles = (on_host(take_rows(chunk, here[tile])) for tile in pieces((len(here), self.columns), TILE))
+            tiles = (on_host(take_rows(chunk, here[tile])) for tile in slices((len(here), self.columns), TILE))
             found.extend(best_of(tile, price, number) for tile in tiles)
             start += chunk.shape[0]
         columns, scores, rest = joined(found)

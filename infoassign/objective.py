@@ -16,6 +16,7 @@ needed; see :mod:`infoassign.rounding`. Leading axes are a batch of problems thr
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, log
 from typing import NamedTuple
 
@@ -37,6 +38,11 @@ class Family:
     """Weight rho of ``KL(wbar || prior)``, in units of the scores; in [0, inf]."""
     log_prior: Array
     """``log r``, shape (K,) or (..., K)."""
+
+    @cached_property
+    def prior(self) -> Array:
+        """``r``."""
+        return api.array_namespace(self.log_prior).exp(self.log_prior)
 
     @property
     def exact(self) -> bool:
@@ -72,6 +78,10 @@ class Point(NamedTuple):
     """``log wbar``."""
     log_target: Array
     """``log u``: the column marginal that the potential asks for, which at the optimum is the one there is (A2)."""
+    marginal: Array
+    """``wbar``."""
+    target: Array
+    """``u``."""
     dual: Array
     """``dual(v) / epsilon``, of rows shifted so that their largest score is 0."""
     rounding: Rounding
@@ -99,11 +109,11 @@ def tempered_prior(family: Family, potential: Array, usable: Array) -> tuple[Arr
     scaled = xp.where(usable, potential / family.strength, -xp.inf)
     largest = xp.max(scaled, axis=-1, keepdims=True)
     below = scaled - largest
-    r = xp.where(usable, xp.exp(family.log_prior), 0.0)
+    r = xp.where(usable, family.prior, 0.0)
     total = xp.sum(r, axis=-1, keepdims=True)
     difference = xp.sum(r * xp.expm1(below), axis=-1, keepdims=True) / total
     near = difference > -0.5
-    far = xp.sum(xp.exp(xp.where(usable, family.log_prior, -xp.inf) + below), axis=-1, keepdims=True)
+    far = xp.sum(r * xp.exp(below), axis=-1, keepdims=True)
     log_mean = xp.where(near, xp.log1p(xp.where(near, difference, 0.0)), xp.log(far / total))
     scale = largest + xp.log(total) + log_mean
     return family.log_prior + scaled - scale, xp.squeeze(scale, axis=-1)
@@ -116,7 +126,7 @@ def gauged(family: Family, potential: Array, usable: Array) -> Array:
     """
     xp = api.array_namespace(potential)
     if family.exact:
-        shift = xp.sum(xp.where(usable, xp.exp(family.log_prior) * potential, 0.0), axis=-1)
+        shift = xp.sum(xp.where(usable, family.prior * potential, 0.0), axis=-1)
     else:
         shift = family.strength * tempered_prior(family, potential, usable)[1]
     return xp.where(usable, potential - shift[..., None], 0.0)
@@ -124,31 +134,31 @@ def gauged(family: Family, potential: Array, usable: Array) -> Array:
 
 def marginal_floor(point: Point) -> Array:
     """Return what rounding may add to that distance, shape (...,)."""
-    xp = api.array_namespace(point.potential)
-    return xp.sum(xp.exp(point.log_marginal) * point.rounding.column, axis=-1)
+    return api.array_namespace(point.potential).vecdot(point.marginal, point.rounding.column)
 
 
-def rounding_bounds(epsilon: float, potential: Array, log_marginal: Array, sweep: Sweep) -> Rounding:
+def rounding_bounds(
+    epsilon: float, potential: Array, log_marginal: Array, marginal: Array, usable: Array, sweep: Sweep
+) -> Rounding:
     """Bound what rounding in the sweep may have changed.
 
     The operations of a sweep, in order, leave log w off by up to 2 S + |(s - v) / epsilon| + |log w| + a few units,
     where S = (max_k s_k - s) / epsilon <= lift + log K - log w, and the sums add at most a unit of their own dtype
     per term. A column's mass comes from entries no lighter than itself. In a row entries weigh in by w, where
-    -w log w sums to at most log K; over all rows, lift weighs in by wbar. Storing an entry costs its own unit, twice:
-    in the kernel and in the plan.
+    -w log w sums to at most log K; over all rows, lift weighs in by wbar. Making and storing an entry has
+    an error of its own.
     """
     xp = api.array_namespace(potential)
-    usable = log_marginal != -xp.inf
     highest = xp.max(xp.where(usable, potential, -xp.inf), axis=-1, keepdims=True)
     # |v - max v| / epsilon: how far below its row's maximum a column's potential can lift an entry.
     lift = xp.where(usable, (highest - potential) / epsilon, 0.0)
     unit = float(xp.finfo(sweep.compute_dtype).eps) / 2
     columns = potential.shape[-1]
-    always = sweep.sum_error + float(xp.finfo(sweep.plan_dtype).eps)
+    always = sweep.sum_error + sweep.entry_error
     log_k = log(columns)
-    mean = unit * (2 * xp.sum(xp.exp(log_marginal) * lift, axis=-1) + 4 * log_k + 8) + always
+    mean = unit * (2 * xp.vecdot(marginal, lift) + 4 * log_k + 8) + always
     row = xp.maximum(unit * (2 * xp.max(lift, axis=-1) + 4 * log_k + 8) + always, mean)
-    column = unit * (3 * (lift + log_k) + 3 * xp.where(usable, -log_marginal, 0.0) + 10) + always
+    column = 3 * unit * (lift - xp.where(usable, log_marginal, 0.0)) + (unit * (3 * log_k + 10) + always)
     total = xp.full_like(mean, float(xp.finfo(sweep.plan_dtype).eps) / 2 * (log_k + 4))
     return Rounding(mean, row, column, total)
 
@@ -162,12 +172,13 @@ def examine(family: Family, potential: Array, masses: Masses, sweep: Sweep) -> P
     log_target = log_marginal
     if family.exact:
         log_target = family.log_prior + xp.zeros_like(log_marginal)
-        dual = dual - xp.sum(xp.where(usable, xp.exp(log_target) * potential, 0.0), axis=-1) / family.epsilon
+        dual = dual - xp.sum(xp.where(usable, family.prior * potential, 0.0), axis=-1) / family.epsilon
     elif family.strength > 0:
         log_target, scale = tempered_prior(family, potential, usable)
         dual = dual - (family.strength / family.epsilon) * scale
-    rounding = rounding_bounds(family.epsilon, potential, log_marginal, sweep)
-    return Point(potential, usable, log_marginal, log_target, dual, rounding)
+    marginal, target = xp.exp(log_marginal), xp.exp(log_target)
+    rounding = rounding_bounds(family.epsilon, potential, log_marginal, marginal, usable, sweep)
+    return Point(potential, usable, log_marginal, log_target, marginal, target, dual, rounding)
 
 
 def dual_noise(point: Point) -> Array:
@@ -182,7 +193,7 @@ def log_ratio(point: Point) -> Array:
     return xp.where(point.usable, point.log_marginal, 0.0) - xp.where(point.usable, point.log_target, 0.0)
 
 
-def penalised_gap(strength: float, log_target: Array, d: Array) -> Array:
+def penalised_gap(strength: float, point: Point, d: Array) -> Array:
     """Evaluate ``rho KL(wbar || u)`` (A4), with ``d = log wbar - log u``, so that rounding cannot make it negative.
 
     The textbook sum of ``wbar log(wbar / u)`` cancels terms of either sign and drowns at 1e-8 in float32. Both
@@ -190,17 +201,17 @@ def penalised_gap(strength: float, log_target: Array, d: Array) -> Array:
     evaluated with expm1, far from it without a bare exp(d), which may overflow.
     """
     xp = api.array_namespace(d)
-    u = xp.exp(log_target)
     near = xp.abs(d) < 1
     d_near = xp.where(near, d, 0.0)
-    far = xp.exp(log_target + d) * (d - 1) + u
-    return strength * xp.sum(xp.where(near, u * (d_near * xp.exp(d_near) - xp.expm1(d_near)), far), axis=-1)
+    raised = xp.expm1(d_near)
+    far = point.marginal * (d - 1) + point.target
+    return strength * xp.sum(xp.where(near, point.target * (d_near * (raised + 1) - raised), far), axis=-1)
 
 
 def marginal_error(family: Family, point: Point) -> Array:
     """Return the L1 distance of the plan's marginal from the prior, shape (...,)."""
     xp = api.array_namespace(point.potential)
-    return xp.sum(xp.abs(xp.exp(point.log_marginal) - xp.exp(family.log_prior)), axis=-1)
+    return xp.sum(xp.abs(point.marginal - family.prior), axis=-1)
 
 
 def certificate(point: Point, gap: Array, mean: Array, mean_floor: Array, row: Array) -> Certificate:
@@ -221,14 +232,13 @@ def certify_penalised(family: Family, point: Point) -> Certificate:
     if rho == 0:  # no coupling: the plan is the softmax, and nothing but rounding is between it and the optimum
         return certificate(point, 0 * point.dual, rounding.mean, rounding.mean, rounding.row)
     d = log_ratio(point)
-    gap = penalised_gap(rho, point.log_target, d)
+    gap = penalised_gap(rho, point, d)
     oscillation = xp.max(xp.where(point.usable, d, -xp.inf), axis=-1) - xp.min(
         xp.where(point.usable, d, xp.inf), axis=-1
     )
     # Mean over rows: TV <= sqrt(gap / (4 epsilon)). To leading order gap is rho sum wbar d^2 / 2, a squared norm
     # of d, so the rounding of d adds its own norm.
-    wbar = xp.where(point.usable, xp.exp(point.log_marginal), 0.0)
-    mean_floor = rounding.mean + xp.sqrt(rho / (8 * epsilon) * xp.sum(wbar * rounding.column**2, axis=-1))
+    mean_floor = rounding.mean + xp.sqrt(rho / (8 * epsilon) * xp.vecdot(point.marginal, rounding.column**2))
     mean = xp.sqrt(gap / (4 * epsilon)) + mean_floor
     # Worst row: TV <= tanh(rho osc(d) / (4 epsilon)).
     rounded_oscillation = 2 * xp.max(xp.where(point.usable, rounding.column, 0.0), axis=-1)

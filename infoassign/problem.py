@@ -13,7 +13,7 @@ from infoassign_backends.protocol import Sweep
 
 def prepare(scores: Scores, epsilon: float, strength: float, prior: Any, *, check_finite: bool) -> tuple[Family, Sweep]:
     """Prepare validated scores, and the member of the family to solve on them; no prior means equal shares."""
-    sweep = scores.prepare(epsilon)
+    sweep = scores.prepare(epsilon, check_finite=check_finite)
     like = scores.like
     columns = like.shape[-1]
     if prior is None:

@@ -195,8 +195,7 @@ class Assignment:
     @property
     def marginal(self) -> Array:
         """Share of every label, ``mean_i w_ij``, shape (..., K), summing to one."""
-        log_marginal = self._solution.point.log_marginal
-        return api.array_namespace(log_marginal).exp(log_marginal)
+        return self._solution.point.marginal
 
     @property
     def potential(self) -> Array:
@@ -259,7 +258,7 @@ class Assignment:
         xp = api.array_namespace(point.dual)
         value = family.epsilon * point.dual - self._sweep.offset
         if family.exact:
-            missing = xp.exp(family.log_prior) - xp.exp(point.log_marginal)
+            missing = family.prior - point.marginal
             value = value + xp.sum(xp.where(point.usable, point.potential * missing, 0.0), axis=-1)
         else:
             value = value + self._certificate.gap
@@ -293,16 +292,12 @@ class Assignment:
             return xp.concat([none, *(xp.astype(entropy(piece), dtype) for piece in self._pieces())], axis=-1)
 
         rows = self._ranks.attempt(entropies, lambda: none)
-        return scalar_or_array(
-            entropy(xp.exp(self._solution.point.log_marginal)) - self._sweep.sum_rows(rows) / self.rows
-        )
+        return scalar_or_array(entropy(self.marginal) - self._sweep.sum_rows(rows) / self.rows)
 
     @property
     def perplexity(self) -> Any:
         """``exp H(marginal)``: the effective number of labels in use, between 1 and K."""
-        log_marginal = self._solution.point.log_marginal
-        xp = api.array_namespace(log_marginal)
-        return scalar_or_array(xp.exp(entropy(xp.exp(log_marginal))))
+        return scalar_or_array(api.array_namespace(self.marginal).exp(entropy(self.marginal)))
 
     def assign_new(self, scores: Array, *, check_finite: bool = True) -> Array:
         """Label rows never seen at the solved potential, ``w ∝ exp((s - v) / epsilon)``.

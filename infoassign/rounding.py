@@ -47,7 +47,7 @@ def newton_correction(sweep: Sweep, family: Family, point: Point) -> Correction:
     v = point.potential
     # A column that is all but empty cannot be filled by a part of itself.
     usable = point.log_marginal > log(float(xp.finfo(v.dtype).smallest_normal)) / 3
-    wbar = xp.where(usable, xp.exp(point.log_marginal), 1.0)  # a stand-in that nothing is divided into
+    wbar = xp.where(usable, point.marginal, 1.0)  # a stand-in that nothing is divided into
 
     def dot(a: Array, b: Array) -> Array:
         return xp.sum(xp.where(usable, a * b, 0.0), axis=-1)[..., None]
@@ -55,14 +55,14 @@ def newton_correction(sweep: Sweep, family: Family, point: Point) -> Correction:
     def curvature(x: Array) -> Array:
         return xp.where(usable, wbar * x - sweep.apply_transpose(v, sweep.apply(v, x)) / sweep.rows, 0.0)
 
-    excess = xp.where(usable, wbar - xp.exp(family.log_prior), 0.0)
+    excess = xp.where(usable, wbar - family.prior, 0.0)
     residual = excess - wbar * dot(excess, xp.ones_like(excess))  # orthogonal to the constants
     z, least = conjugate_gradients(curvature, residual, wbar, usable, iterations=ITERATIONS)
     z = z - dot(wbar, z)
     row_means = sweep.apply(v, z)
     # Measured, not believed: the recursion's residual drifts from the true one.
     missed = xp.abs(excess - wbar * z + sweep.apply_transpose(v, row_means) / sweep.rows)
-    missed = xp.sum(xp.where(usable, missed, xp.exp(family.log_prior)), axis=-1)
+    missed = xp.sum(xp.where(usable, missed, family.prior), axis=-1)
     weight = dot(z, wbar * z)[..., 0]
     # A difference of two sums, positive by theory.
     energy = xp.maximum(weight - sweep.sum_rows(row_means**2) / sweep.rows, xp.zeros_like(weight))
@@ -85,9 +85,9 @@ def certify_exact(sweep: Sweep, family: Family, point: Point) -> Certificate:
     xp = api.array_namespace(point.potential)
     found = newton_correction(sweep, family, point)
     error = marginal_error(family, point)
-    # Storing the kernel's entries changes the scores a little, not the sums; that moves the optimum by half a unit.
-    computed = point.rounding.column - float(xp.finfo(sweep.plan_dtype).eps)
-    wbar = xp.where(point.usable, xp.exp(point.log_marginal), 0.0)
+    # Errors of the kernel's entries change the scores a little, not the sums; that moves the optimum as little.
+    computed = point.rounding.column - sweep.entry_error
+    wbar = point.marginal
     rounded = xp.sum(wbar * computed, axis=-1)
     d = xp.where(point.usable, log_ratio(point), 0.0)
     drift = 2 * sweep.span + xp.max(d, axis=-1) - xp.min(d, axis=-1)

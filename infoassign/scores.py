@@ -13,7 +13,7 @@ import array_api_compat as api
 
 from infoassign.arrays import constant, on_host
 from infoassign.chunked import ChunkedSweep, Extent
-from infoassign.validation import check_array, check_scores
+from infoassign.validation import check_array, check_scores, check_values
 from infoassign_backends import backend_for
 from infoassign_backends.protocol import Array, Sweep
 from infoassign_backends.sums import widest
@@ -49,8 +49,8 @@ class Scores(Protocol):
     def usable(self) -> Array:
         """Return which labels some row may use, shape (..., K)."""
 
-    def prepare(self, epsilon: float) -> Sweep:
-        """Prepare the sweep over them."""
+    def prepare(self, epsilon: float, *, check_finite: bool = False) -> Sweep:
+        """Prepare the sweep over them; if asked, say what of an array is no score."""
 
     def chunks(self) -> Iterator[Array]:
         """Yield them, rows in order, as arrays of shape (..., b, K)."""
@@ -88,14 +88,19 @@ class DenseScores:
         return self.spread  # every row is shifted by its own largest
 
     def check(self, *, check_finite: bool) -> None:
-        check_scores(self.like, check_finite=check_finite)
+        check_scores(self.like, check_finite=False)  # prepare sees values without another pass
 
     def usable(self) -> Array:
         xp = api.array_namespace(self.like)
         return ~xp.all(self.like == -xp.inf, axis=-2)
 
-    def prepare(self, epsilon: float) -> Sweep:
-        return backend_for(self.like).prepare(self.like, epsilon)
+    def prepare(self, epsilon: float, *, check_finite: bool = False) -> Sweep:
+        sweep = backend_for(self.like).prepare(self.like, epsilon)
+        xp = api.array_namespace(self.like)
+        # The mean of the rows' largest scores shows a NaN, +inf, and a row that is all -inf.
+        if check_finite and not bool(xp.all(xp.isfinite(sweep.offset))):
+            check_values(self.like)
+        return sweep
 
     def chunks(self) -> Iterator[Array]:
         yield self.like
@@ -155,8 +160,8 @@ class InChunks(ABC):
         """A bound on how far a finite score is below the offset."""
         return self.extent.shift + self.extent.spread
 
-    def prepare(self, epsilon: float) -> Sweep:
-        """Prepare the sweep over them."""
+    def prepare(self, epsilon: float, *, check_finite: bool = False) -> Sweep:
+        """Prepare the sweep over them; `check` has seen the values."""
         return ChunkedSweep(self.chunks, self.like, self.extent, epsilon)
 
 

@@ -146,6 +146,7 @@ class ShardedSweep:
         self.span: Array = ranks.bound(sweep.span[..., None] + zero)[..., 0]
         # The sums over ranks come on top, but there are fewer ranks than rows.
         self.sum_error: float = 2 * float(xp.max(ranks.bound(zero + sweep.sum_error)))
+        self.entry_error = sweep.entry_error
         limits = xp.finfo(sweep.vector_dtype)
         self._faint = float(limits.smallest_normal) / float(limits.eps)
         self._large = float(limits.max) * float(limits.eps)

@@ -16,7 +16,7 @@ from infoassign_backends.protocol import Array
 DEPTH = 20
 """Pairs of steps and changes of slope that are remembered."""
 LONGEST = 4.0
-"""A quasi-Newton step without memory is between 1 and this many plain steps long."""
+"""A quasi-Newton step without memory is at most so many steps by the metric long, and a plain step at least."""
 SUFFICIENT = 1e-3
 """The part of a plain step's guaranteed ascent that an accelerated one must make."""
 
@@ -31,8 +31,6 @@ class Memory(NamedTuple):
 
     point: Point
     """The last point that was kept."""
-    plain: Array
-    """Where a plain step leads from there."""
     required: Array
     """The dual value that an accelerated step from there must reach, shape (...,)."""
     accelerated: Array
@@ -43,11 +41,20 @@ class Memory(NamedTuple):
     """Differences of the potential, in units of epsilon, shape (..., m, K), oldest first."""
     slopes: Array
     """The differences of ``u - wbar`` that belong to them, scaled so that each pair's product is 1, or 0 if unused."""
+    products: Array
+    """Those of the steps with the slopes of the same age and later, shape (..., m, m); the others are 0."""
+
+
+def either(condition: Array, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """Choose as `choose` does, and make only what is needed where one problem is known to need it."""
+    if condition.ndim == 0 and readable(condition):  # which saves dozens of small operations a sweep
+        return one() if condition else other()
+    return choose(condition, one(), other())
 
 
 def choose(condition: Array, one: Any, other: Any) -> Any:
     """Choose problem by problem between two arrays, or named tuples of them, by a condition of shape (...,)."""
-    if condition.ndim == 0 and readable(condition):  # which saves a dozen small operations a sweep
+    if condition.ndim == 0 and readable(condition):
         return one if condition else other
     if isinstance(one, tuple):
         return type(one)(*(choose(condition, a, b) for a, b in zip(one, other, strict=True)))
@@ -81,9 +88,9 @@ def plain_ascent(family: Family, point: Point) -> Array:
     times their squared Hellinger distance.
     """
     xp = api.array_namespace(point.potential)
-    roots = xp.exp(point.log_marginal / 2) - xp.exp(point.log_target / 2)
+    roots = xp.where(point.usable, xp.sqrt(point.marginal) - xp.sqrt(point.target), 0.0)
     factor = 1.0 if family.exact else min(1.0, family.strength / family.epsilon)
-    return factor * xp.sum(xp.where(point.usable, roots**2, 0.0), axis=-1)
+    return factor * xp.vecdot(roots, roots)
 
 
 def plain(family: Family, point: Point, memory: None) -> tuple[Array, None]:
@@ -102,54 +109,62 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     plain steps do (A12).
     """
     xp = api.array_namespace(point.potential)
-    following = plain_step(family, point)
     required = point.dual + SUFFICIENT * plain_ascent(family, point) - dual_noise(point)
     if memory is None:
         device = api.device(point.dual)
-        shape = (*point.dual.shape, DEPTH, point.potential.shape[-1])
-        pairs = xp.zeros(shape, dtype=point.potential.dtype, device=device)
+        pairs = point.potential[..., None, :][..., :0, :]
         none = xp.zeros(point.dual.shape, dtype=xp.bool, device=device)
         anything = xp.full_like(point.dual, inf)
-        return following, Memory(point, following, required, none, anything, pairs, pairs)
+        return plain_step(family, point), Memory(point, required, none, anything, pairs, pairs, pairs[..., :0])
     failed = memory.accelerated & ~(point.dual >= memory.required)  # so written, a NaN is not good enough
     step = (point.potential - memory.point.potential) / family.epsilon
     length = xp.max(xp.abs(step), axis=-1)
     grown = xp.where(memory.accelerated, xp.maximum(memory.radius, GROW * length), memory.radius)
     radius = xp.where(failed, SHRINK * length, grown)
     slope = slope_of(point) - slope_of(memory.point)
-    product = xp.sum(step * slope, axis=-1)
+    product = xp.vecdot(step, slope)
     unit = float(xp.finfo(product.dtype).eps)
-    curved = product > 64 * unit * xp.sqrt(xp.sum(step**2, axis=-1) * xp.sum(slope**2, axis=-1))
+    curved = product > 64 * unit * xp.sqrt(xp.vecdot(step, step) * xp.vecdot(slope, slope))
     scale = xp.where(curved, 1 / xp.sqrt(xp.where(curved, product, 1.0)), 0.0)[..., None]
     steps = remember(memory.steps, scale * step, ~failed)
     slopes = remember(memory.slopes, scale * slope, ~failed)
+    products = with_products(memory.products, steps, slopes[..., -1, :])
     point = choose(failed, memory.point, point)
-    following = choose(failed, memory.plain, following)
     required = choose(failed, memory.required, required)
-    move = direction(point, steps, slopes)
+    move = direction(point, steps, slopes, products, family.beta)
     longest = xp.max(xp.abs(move), axis=-1)
     accelerated = xp.any(steps != 0, axis=(-2, -1)) & xp.isfinite(longest)
-    move = choose(accelerated, move, xp.zeros_like(move))
-    shortened = accelerated & (longest > radius)
-    move = move * xp.where(shortened, radius / xp.where(shortened, longest, 1.0), 1.0)[..., None]
-    move = gauged(family, point.potential - family.epsilon * move, point.usable)
-    return (
-        choose(accelerated, move, following),
-        Memory(point, following, required, accelerated, radius, steps, slopes),
-    )
+
+    def accelerate() -> Array:
+        shortened = longest > radius
+        part = xp.where(shortened, radius / xp.where(shortened, longest, 1.0), 1.0)[..., None]
+        usable = point.usable & accelerated[..., None]
+        return gauged(family, point.potential - family.epsilon * part * xp.where(usable, move, 0.0), point.usable)
+
+    following = either(accelerated, accelerate, lambda: plain_step(family, point))
+    return following, Memory(point, required, accelerated, radius, steps, slopes, products)
 
 
 def remember(pairs: Array, newest: Array, keep: Array) -> Array:
-    """Append to what is remembered and drop the oldest; forget all where `keep` is false."""
+    """Append to what is remembered and drop the oldest if there are many; forget all where `keep` is false."""
     xp = api.array_namespace(pairs)
-    pairs = xp.concat([pairs[..., 1:, :], newest[..., None, :]], axis=-2)
+    older = pairs[..., 1:, :] if pairs.shape[-2] == DEPTH else pairs
+    pairs = xp.concat([older, newest[..., None, :]], axis=-2)
     return choose(keep, pairs, xp.zeros_like(pairs))
+
+
+def with_products(products: Array, steps: Array, newest: Array) -> Array:
+    """Append the products of all steps with the newest slope."""
+    xp = api.array_namespace(products)
+    older = products[..., 1:, 1:] if products.shape[-1] == steps.shape[-2] else products
+    row = xp.zeros((*older.shape[:-2], 1, older.shape[-1]), dtype=older.dtype, device=api.device(older))
+    older = xp.concat([older, row], axis=-2)
+    return xp.concat([older, xp.vecdot(steps, newest[..., None, :])[..., None]], axis=-1)
 
 
 def slope_of(point: Point) -> Array:
     """Return the gradient of minus the dual in ``v / epsilon``, shape (..., K)."""
-    xp = api.array_namespace(point.potential)
-    return xp.where(point.usable, xp.exp(point.log_target) - xp.exp(point.log_marginal), 0.0)
+    return api.array_namespace(point.potential).where(point.usable, point.target - point.marginal, 0.0)
 
 
 def compressed(t: Array, linear: Array) -> Array:
@@ -158,31 +173,33 @@ def compressed(t: Array, linear: Array) -> Array:
     return xp.minimum(t, linear) + xp.log1p(xp.maximum(t - linear, xp.zeros_like(t)))
 
 
-def direction(point: Point, steps: Array, slopes: Array) -> Array:
+def direction(point: Point, steps: Array, slopes: Array, products: Array, shortest: float) -> Array:
     """Return L-BFGS's approximation of the inverse Hessian times the slope, shape (..., K).
 
     Its two loops over the pairs are the two triangular systems below, so that a batch is solved at once. Between
     them a slope g becomes a step by the metric: g / u, but for columns that have more than they should, where it is
-    negative and may be huge, the plain step's logarithm of ``wbar / u = 1 - g / u``.
+    negative and may be huge, the plain step's logarithm of ``wbar / u = 1 - g / u``. It is at least `shortest` times
+    that: beta for finite rho, where the Hessian is ``diag(u) / beta - W^T W / B`` at the optimum, so that its inverse
+    is between beta and ``beta / (1 - beta)`` of the metric.
     """
+    # Without products of matrices: the threads that libraries have for them linger, and these are small.
     xp = api.array_namespace(point.potential)
     slope = slope_of(point)
-    products = steps @ xp.matrix_transpose(slopes)
     # Used pairs have the product 1; a row of zeros gets it, too, so that the systems can be solved.
-    unused = xp.astype(xp.all(steps == 0, axis=-1), products.dtype)
+    used = xp.any(steps != 0, axis=-1, keepdims=True)
     identity = xp.eye(steps.shape[-2], dtype=products.dtype, device=api.device(products))
-    upper = xp.triu(products) + unused[..., None] * identity
-    alpha = xp.linalg.solve(upper, steps @ slope[..., None])
-    relative = slope - xp.squeeze(xp.matrix_transpose(slopes) @ alpha, axis=-1)
+    upper = xp.where(used, products, identity)
+    alpha = xp.linalg.solve(upper, xp.vecdot(steps, slope[..., None, :])[..., None])
+    relative = slope - xp.sum(slopes * alpha, axis=-2)
     # Kept away from 0, so that no quotient overflows: such columns weigh nothing.
     least = xp.full_like(slope, float(xp.finfo(slope.dtype).smallest_normal) ** 0.5)
-    u = xp.maximum(xp.where(point.usable, xp.exp(point.log_target), 1.0), least)
+    u = xp.maximum(xp.where(point.usable, point.target, 1.0), least)
     relative = relative / u
     curvature = xp.sum(slopes[..., -1, :] ** 2 / u, axis=-1)
-    length = xp.clip(1 / xp.where(curvature > 0, curvature, 1.0), 1.0, LONGEST)
+    length = xp.clip(1 / xp.where(curvature > 0, curvature, 1.0), shortest, LONGEST)
     step = (
         length[..., None] * xp.sign(relative) * compressed(xp.abs(relative), xp.astype(relative >= 0, relative.dtype))
     )
-    beta = alpha - slopes @ step[..., None]
+    beta = alpha - xp.vecdot(slopes, step[..., None, :])[..., None]
     correction = xp.linalg.solve(xp.matrix_transpose(upper), beta)
-    return step + xp.squeeze(xp.matrix_transpose(steps) @ correction, axis=-1)
+    return step + xp.sum(steps * correction, axis=-2)

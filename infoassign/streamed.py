@@ -17,7 +17,7 @@ from infoassign.chunked import Extent
 from infoassign.files import ScoresChangedError, touched, write_npy
 from infoassign.scores import InChunks
 from infoassign.validation import check_chunk, check_values, count
-from infoassign_backends.host import pieces
+from infoassign_backends.host import slices
 from infoassign_backends.protocol import Array
 from infoassign_backends.sums import widest
 
@@ -96,7 +96,7 @@ class StreamedScores(InChunks):
         if self._chunk_rows is None:
             yield from (constant(chunk) for chunk in self._source())
         else:
-            for piece in pieces(self._source.shape, self._chunk_rows * self._source.shape[1]):
+            for piece in slices(self._source.shape, self._chunk_rows * self._source.shape[1]):
                 yield constant(touched(self._source, piece))
 
     @cached_property

@@ -4,13 +4,18 @@ Nothing is imported before an array of its library is met, so importing this pac
 torch nor CuPy and opens no device. This package never imports :mod:`infoassign`.
 """
 
+from importlib import import_module
 from typing import cast
 
 from array_api_compat import is_numpy_array, is_torch_array
 
 from infoassign_backends.protocol import Array, Backend, Masses, Sweep
 
-__all__ = ["Array", "Backend", "Masses", "Sweep", "backend_for", "readable"]
+__all__ = ["BACKENDS", "Array", "Backend", "Masses", "Sweep", "backend_for", "readable"]
+
+BACKENDS = {"numpy": "infoassign_backends.numpy_backend", "torch": "infoassign_backends.torch_backend"}
+"""The modules that serve arrays, by the package that their type is of; add yours, and test it with
+:func:`infoassign.testing.laws.backend`."""
 
 
 def readable(array: Array) -> bool:
@@ -36,16 +41,10 @@ def backend_for(array: Array) -> Backend:
     --------
     >>> import numpy as np
     >>> backend_for(np.zeros((2, 3))).__name__
-    'infoassign_backends.kernel'
+    'infoassign_backends.numpy_backend'
     """
-    if is_torch_array(array):
-        from infoassign_backends import torch_backend
-
-        return cast(Backend, torch_backend)
-    if is_numpy_array(array):
-        from infoassign_backends import kernel
-
-        return cast(Backend, kernel)
-    from infoassign_backends import reference
-
-    return cast(Backend, reference)
+    for kind in type(array).__mro__:
+        name = BACKENDS.get(kind.__module__.partition(".")[0])
+        if name is not None:
+            return cast(Backend, import_module(name))
+    return cast(Backend, import_module("infoassign_backends.reference"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoassign_backends.host import as_numpy, in_threads, pieces
+from infoassign_backends.host import as_numpy, in_threads, slices
 from infoassign_backends.joint import cut
 from infoassign_backends.protocol import Array, Views
 
@@ -77,7 +77,7 @@ class _Tiles:
 
         def work(task: slice) -> float:
             total = 0.0
-            for piece in pieces((task.stop - task.start, counts.shape[1]), PIECE):
+            for piece in slices((task.stop - task.start, counts.shape[1]), PIECE):
                 there = slice(task.start + piece.start, task.start + piece.stop)
                 some, logs = counts[there], slope[there]
                 np.maximum(some, least, out=logs)
@@ -90,4 +90,4 @@ class _Tiles:
                     logs[some == 0] = 0
             return total
 
-        return sum(in_threads(work, pieces(counts.shape, TASK))) / self.rows, slope
+        return sum(in_threads(work, slices(counts.shape, TASK))) / self.rows, slope

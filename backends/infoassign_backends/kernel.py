@@ -1,190 +1,287 @@
-"""The sweep for arrays in the memory of the host: exponentials once, then two products with a matrix.
+"""The sweep for NumPy arrays: an exponential for each entry once, then one read of a matrix for each pass.
 
-The kernel ``E_ij = exp(log w_ij(v_ref) - max_i log w_ij(v_ref))`` is made at one potential and serves all that are
-near it: with ``a_j = exp(max_i log w_ij(v_ref) - (v_j - v_ref_j) / epsilon)``, the rows' sums are ``R = E a`` and the
-columns' masses ``a * (E^T (1 / R))``. Scaled like this, every row has an entry of at least ``1 / K`` of its column's
-largest and every column one that is 1, so what underflows in either sum is below 1e-37 of it, times how far the
-potential has drifted; past :data:`DRIFT` the potential is absorbed anew, which costs two exponentials an entry, as a
-sweep in the log domain does.
+The kernel ``E_ij = exp((s_ij - v0_j) / epsilon - shift_i - log_start_j)`` is made at one potential v0 and serves all
+that are near it: with ``a_j = exp(log_start_j - (v_j - v0_j) / epsilon)`` the rows' sums are ``R = E a`` and the
+columns' masses ``a * (E^T (1 / R))``, and one pass makes both. Rows are shifted so that their largest entry is about 1.
+What underflows is then below 2^-125 of a row's sum (2^-1000 for scores in float64), and matters only to a column that
+has next to no mass. The masses at v0 tell: where a column is that poor, the kernel is made once more, with log_start_j
+such that the largest entry of every column is about 1, too; those of the rows stay, since a row's largest exponent is
+also the largest, by its row, of its column. The poorer a column is, the less far a potential may drift from v0; past
+that the kernel is made anew.
 
-All is computed in float64, tile by tile, so that one tile is read once for both products; the kernel itself is
-stored in the precision of the scores, single precision for halves.
+All sums are in float64; the kernel is stored in the precision of the scores, single precision for halves. The plan is
+made where the kernel was, which a later pass then makes anew: beside the scores there is one matrix of their size.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from math import log
+from threading import RLock
+from typing import Any, NamedTuple
 
-import array_api_compat as api
+import numpy as np
+from numpy.typing import NDArray
 
-from infoassign_backends.host import masses, plan
-from infoassign_backends.joint_host import off_diagonal, off_diagonal_and_gradients, product
-from infoassign_backends.protocol import Array, Masses, Sweep
-from infoassign_backends.reference import log_sum_exp_of_columns, shift_rows
+from infoassign_backends.blocked import LOWEST, Float, Rows, tiles
+from infoassign_backends.host import Piece, in_threads, passes, pieces, shares
+from infoassign_backends.protocol import Masses
+from infoassign_backends.reference import check_epsilon, log_sum_exp_of_columns
 
 DRIFT = {32: 40.0, 64: 300.0}
-"""How far, in units of epsilon, the spread of ``v - v_ref`` may grow for a kernel of so many bits."""
-TILE = 2**16
-"""Entries that are worked on at a time, so that they stay in the cache."""
+"""How far, in units of epsilon, the spread of ``v - v0`` may grow for a kernel of so many bits."""
+NEGLIGIBLE = {32: 40.0, 64: 70.0}
+"""The power of two by which what underflowed in a column must be smaller than its mass."""
+UNKEPT = 2**20
+"""Entries that are worked on at a time where nothing is kept."""
 
-__all__ = ["KernelSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
+
+class Made(NamedTuple):
+    """A kernel and what the first sweep over it found."""
+
+    potential: Float
+    """Where it was made, shape (problems, columns)."""
+    log_start: Float
+    entries: NDArray[Any]
+    """Shape (problems, rows, columns)."""
+    rows: Rows
+    mass: Float
+    """``sum_i E_ij / R_i``, shape (problems, columns)."""
+    reach: float
+    """How far the potential may drift from there."""
+
+
+def reach(dtype: Any, rows: int, mass: Float) -> float:
+    """Return how far a potential may drift from where a kernel was made before what underflowed matters.
+
+    At a drift of spread D a row's sum is at least ``exp(-D)`` of what it was, so that a column has lost at most
+    ``1.5 B 2^lowest exp(D)``, beside its mass; both by the factor a.
+    """
+    bits = np.finfo(dtype).bits
+    poorest = np.min(mass, where=mass > 0, initial=np.inf)
+    lost = log(1.5 * rows) + (LOWEST[bits] + NEGLIGIBLE[bits]) * log(2)
+    return float(min(DRIFT[bits], np.log(poorest) - lost))
 
 
 class KernelSweep:
-    """Scores that are one array on the host; see :class:`infoassign_backends.protocol.Sweep`."""
+    """Scores that are one NumPy array; see :class:`infoassign_backends.protocol.Sweep`. Threads may share it."""
 
-    def __init__(self, scores: Array, epsilon: float) -> None:
-        xp = api.array_namespace(scores)
-        self.plan_dtype: Any = xp.float64 if scores.dtype == xp.float64 else xp.float32
-        self.compute_dtype: Any = xp.float64
-        self.vector_dtype: Any = xp.float64
-        self.sum_error = (scores.shape[-2] + scores.shape[-1]) * float(xp.finfo(xp.float64).eps) / 2
-        self.rows: int = scores.shape[-2]
-        self._scores = scores
+    def __init__(self, scores: NDArray[Any], epsilon: float) -> None:
+        check_epsilon(epsilon, np.float64, np)
+        self._batch = scores.shape[:-2]
+        self.rows, columns = scores.shape[-2:]
+        self._scores = scores.reshape(-1, self.rows, columns)
         self._epsilon = epsilon
-        self._step = max(1, TILE // scores.shape[-1])
-        offset: Array = 0.0
-        lowest = []
-        for tile in self._tiles(scores):
-            scaled, largest = shift_rows(tile, epsilon)
-            offset = offset + xp.sum(largest / scores.shape[-2], axis=(-2, -1))
-            lowest.append(xp.min(scaled, axis=(-2, -1)))
-        self.offset: Array = offset
-        self.span: Array = -xp.min(xp.stack(lowest), axis=0)
-        self._reference: Array | None = None
-        """The potential that the kernel was made at; None before the first."""
-        self._kernel: Array = None
-        self._log_largest: Array = None
-        """``max_i log w_ij`` there, shape (..., K); ``-inf`` for a column that no row may use."""
-        self._log_normalizers: Array = None
-        """Those of the shifted rows there, shape (..., B, 1)."""
+        self.plan_dtype: Any = np.float64 if scores.dtype == np.float64 else np.float32
+        self.compute_dtype: Any = np.float64
+        self.vector_dtype: Any = np.float64
+        self.sum_error = (self.rows + columns) * float(np.finfo(np.float64).eps) / 2
+        # An entry is off by two units when it is made, measured, and by another when it is stored as the plan's.
+        self.entry_error = 2 * float(np.finfo(self.plan_dtype).eps)
+        self._passes = passes(scores.size)
+        self._shares = shares(self._scores.shape)
+        self._lock = RLock()
+        self._made: Made | None = None
+        made = self._make(np.zeros((len(self._scores), columns)))
+        self.offset = self._shown(made.rows.largest.mean(axis=1))
+        with np.errstate(invalid="ignore"):
+            self.span = self._shown(((made.rows.largest - made.rows.least) / epsilon).max(axis=1))
 
-    def _tiles(self, matrix: Array) -> Iterator[Array]:
-        """Yield the rows of a matrix in float64, some at a time."""
-        xp = api.array_namespace(matrix)
-        for start in range(0, matrix.shape[-2], self._step):
-            stop = min(start + self._step, matrix.shape[-2])  # the standard has no slices beyond the end
-            yield xp.astype(matrix[..., start:stop, :], xp.float64, copy=False)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KernelSweep, (self._shown(self._scores), self._epsilon)  # the kernel is made anew
 
-    def _below(self, tile: Array, potential: Array) -> tuple[Array, Array]:
-        """Return ``(s - v) / epsilon`` of some shifted rows less its maximum in the row, and that maximum."""
-        xp = api.array_namespace(tile)
-        scaled = shift_rows(tile, self._epsilon)[0] - (potential / self._epsilon)[..., None, :]
-        largest = xp.max(scaled, axis=-1, keepdims=True)
-        return scaled - largest, largest
+    def _shown(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.reshape((*self._batch, *values.shape[1:]))
 
-    def _absorb(self, potential: Array) -> Masses:
-        """Make the kernel at a potential and return the masses there, which come with it."""
-        xp = api.array_namespace(potential)
-        log_sums, log_normalizers, log_largest = [], [], []
-        for tile in self._tiles(self._scores):
-            below, largest_of_row = self._below(tile, potential)
-            log_sum = xp.log(xp.sum(xp.exp(below), axis=-1, keepdims=True))
-            log_sums.append(log_sum)
-            log_normalizers.append(largest_of_row + log_sum)
-            log_largest.append(xp.max(below - log_sum, axis=-2))
-        largest = xp.max(xp.stack(log_largest), axis=0)
-        usable = largest != -xp.inf  # a NaN stays in, to be seen in the answer
-        finite_largest = xp.where(usable, largest, 0.0)[..., None, :]
-        kernel = []
-        mass: Array = 0.0
-        for tile, log_sum in zip(self._tiles(self._scores), log_sums, strict=True):
-            entries = xp.exp(self._below(tile, potential)[0] - log_sum - finite_largest)
-            mass = mass + xp.sum(entries, axis=-2)
-            kernel.append(xp.astype(entries, self.plan_dtype, copy=False))
-        self._reference = potential
-        self._kernel = xp.concat(kernel, axis=-2)
-        self._log_largest = largest
-        self._log_normalizers = xp.concat(log_normalizers, axis=-2)
-        return Masses(
-            log_columns=xp.log(xp.where(usable, mass, 1.0)) + largest,
-            log_normalizers=xp.sum(self._log_normalizers, axis=(-2, -1)),
-            rows=self.rows,
-        )
+    def _taken(self, vector: Any) -> Float:
+        return np.ascontiguousarray(vector, dtype=np.float64).reshape(len(self._scores), -1)
 
-    def _log_scale(self, potential: Array) -> Array | None:
-        """Return ``log a``, or None if the potential is too far from that of the kernel."""
-        if self._reference is None:
-            return None
-        xp = api.array_namespace(potential)
-        drift = (potential - self._reference) / self._epsilon
-        spread = xp.max(drift, axis=-1) - xp.min(drift, axis=-1)
-        # Written so that a NaN does not pass.
-        if not bool(xp.all(spread <= DRIFT[xp.finfo(self.plan_dtype).bits])):
-            return None
-        # A common shift of the potential is taken out, or it could overflow; __call__ puts it back.
-        return self._log_largest - (drift - xp.min(drift, axis=-1, keepdims=True))
-
-    def _scaled_tiles(self, potential: Array) -> Iterator[Array]:
-        """Yield ``E a`` entry by entry: the plan at a potential, its rows not yet normalised."""
-        xp = api.array_namespace(potential)
-        log_scale = self._log_scale(potential)
-        if log_scale is None:
-            self._absorb(potential)
-            log_scale = self._log_largest
-        scale = xp.exp(log_scale)[..., None, :]
-        for tile in self._tiles(self._kernel):
-            yield tile * scale
-
-    def __call__(self, potential: Array) -> Masses:
-        xp = api.array_namespace(potential)
-        log_scale = self._log_scale(potential)
-        if log_scale is None:
-            return self._absorb(potential)
-        scale = xp.exp(log_scale)[..., :, None]
-        mass: Array = 0.0
-        log_sums: Array = 0.0
-        for tile in self._tiles(self._kernel):
-            sums = tile @ scale
-            mass = mass + xp.squeeze(xp.matrix_transpose(1 / sums) @ tile, axis=-2)
-            log_sums = log_sums + xp.sum(xp.log(sums), axis=(-2, -1))
-        usable = mass != 0  # a column that some row may use has an entry of 1
-        drift = xp.min((potential - self._reference) / self._epsilon, axis=-1)
-        return Masses(
-            log_columns=xp.where(usable, xp.log(xp.where(usable, mass, 1.0)) + log_scale, -xp.inf),
-            log_normalizers=xp.sum(self._log_normalizers, axis=(-2, -1)) + log_sums - self.rows * drift,
-            rows=self.rows,
-        )
-
-    def plan(self, potential: Array) -> Array:
-        xp = api.array_namespace(potential)
-        tiles = self._scaled_tiles(potential)
-        plan = [xp.astype(tile / xp.sum(tile, axis=-1, keepdims=True), self.plan_dtype, copy=False) for tile in tiles]
-        return xp.concat(plan, axis=-2)
-
-    def iter_plan(self, potential: Array) -> Iterator[Array]:
-        yield self.plan(potential)
-
-    def labels(self, potential: Array) -> Array:
-        xp = api.array_namespace(potential)
-        return xp.concat([xp.argmax(tile, axis=-1) for tile in self._scaled_tiles(potential)], axis=-1)
-
-    def apply(self, potential: Array, x: Array) -> Array:
-        xp = api.array_namespace(potential)
-        columns = x[..., :, None]
-        parts = [(tile @ columns) / xp.sum(tile, axis=-1, keepdims=True) for tile in self._scaled_tiles(potential)]
-        return xp.squeeze(xp.concat(parts, axis=-2), axis=-1)
-
-    def apply_transpose(self, potential: Array, y: Array) -> Array:
-        xp = api.array_namespace(potential)
-        total: Array = 0.0
-        for part, tile in zip(self._tiles(y[..., None]), self._scaled_tiles(potential), strict=True):
-            weights = part / xp.sum(tile, axis=-1, keepdims=True)
-            total = total + xp.squeeze(xp.matrix_transpose(weights) @ tile, axis=-2)
+    def _sum(self, work: Callable[[Piece], Float]) -> Float:
+        """Add up what is made of the pieces, vectors of the columns."""
+        total = np.zeros((len(self._scores), self._scores.shape[2]))
+        for piece, part in zip(self._shares, in_threads(work, self._shares), strict=True):
+            total[piece[0]] += part
         return total
 
-    def log_column_sums(self) -> Array:
-        xp = api.array_namespace(self._scores)
-        # Tile by tile, so that no other matrix of the full size is made.
-        sums = [log_sum_exp_of_columns(tile / self._epsilon, xp.float64) for tile in self._tiles(self._scores)]
-        return log_sum_exp_of_columns(xp.stack(sums, axis=-2), xp.float64)
+    def _make(self, potential: Float) -> Made:
+        """Make the kernel at a potential, where the last one was if that is still there."""
+        shape = self._scores.shape
+        entries = np.empty(shape, self.plan_dtype) if self._made is None else self._made.entries
+        rows = Rows(*np.empty((4, *shape[:2])))
+        price = potential / self._epsilon
+        log_start = np.zeros_like(price)
 
-    def sum_rows(self, values: Array) -> Array:
-        return api.array_namespace(values).sum(values, axis=-1)
+        def of(piece: Piece) -> Rows:
+            return Rows(*(values[piece] for values in rows))
 
-    def bound_rows(self, values: Array) -> Array:
-        return api.array_namespace(values).max(values, axis=-1)
+        def fill(piece: Piece) -> Float:
+            there, some, kept = piece[0], self._scores[piece], entries[piece]
+            mass: Float = self._passes.fill(some, price[there], self._epsilon, log_start[there], kept, of(piece))
+            return mass
+
+        mass = self._sum(fill)
+        far = reach(self.plan_dtype, self.rows, mass)
+        poor = np.any(mass == 0) or far < DRIFT[np.finfo(self.plan_dtype).bits] / 2
+        if poor and np.all(np.isfinite(mass)):
+            highest = np.full_like(price, -np.inf)
+            for piece in self._shares:
+                found = self._passes.tops(self._scores[piece], price[piece[0]], self._epsilon, of(piece))
+                np.maximum(highest[piece[0]], found, out=highest[piece[0]])
+            log_start = np.where(highest > -np.inf, highest, 0.0)
+            mass = self._sum(fill)
+            far = reach(self.plan_dtype, self.rows, mass)
+        self._made = made = Made(potential, log_start, entries, rows, mass, far)
+        self._swept = potential
+        return made
+
+    def _near(self, potential: Float) -> tuple[Made, Float, Float]:
+        """Return a kernel that serves a potential, ``log a`` there, and what all rows are shifted by for it."""
+        made = self._made
+        if made is not None:
+            drift = (potential - made.potential) / self._epsilon
+            least = drift.min(axis=1, keepdims=True)
+            drift -= least
+            if np.all(drift <= made.reach):  # which a NaN is not
+                return made, made.log_start - drift, least
+        made = self._make(potential)
+        return made, made.log_start, np.zeros((len(potential), 1))
+
+    def _at(self, potential: Any) -> tuple[Made, Float]:
+        """Return a kernel that serves a potential, with the rows' sums there, and the columns' ``a``."""
+        v = self._taken(potential)
+        made, log_scale, _ = self._near(v)
+        scale = np.exp(log_scale)
+        if not np.array_equal(v, self._swept):
+            self._sweep(made, scale)
+            self._swept = v
+        return made, scale
+
+    def _sweep(self, made: Made, scale: Float) -> Float:
+        """Make the rows' sums, and return the columns' masses but for the factor a."""
+        return self._sum(lambda piece: self._passes.sweep(made.entries[piece], scale[piece[0]], made.rows.sums[piece]))
+
+    def __call__(self, potential: Any) -> Masses:
+        v = self._taken(potential)
+        with self._lock:
+            made, log_scale, least = self._near(v)
+            mass = made.mass
+            if not (np.array_equal(v, made.potential) and np.array_equal(v, self._swept)):
+                mass = self._sweep(made, np.exp(log_scale))
+                self._swept = v
+            normalizers = (made.rows.shift + np.log(made.rows.sums)).sum(axis=1) - self.rows * least[:, 0]
+        with np.errstate(divide="ignore"):  # of columns that no row may use
+            log_columns = np.log(mass) + log_scale
+        return Masses(self._shown(log_columns), self._shown(normalizers), self.rows)
+
+    def iter_plan(self, potential: Any) -> Iterator[NDArray[Any]]:
+        with self._lock:
+            made, scale = self._at(potential)
+            in_threads(
+                lambda piece: self._passes.normalize(made.entries[piece], scale[piece[0]], made.rows.sums[piece]),
+                self._shares,
+            )
+            self._made = None  # it is a plan now, and the caller's
+        yield made.entries.reshape(*self._batch, *made.entries.shape[1:])
+
+    def labels(self, potential: Any) -> NDArray[Any]:
+        v = self._taken(potential)
+
+        def largest(piece: Piece) -> NDArray[Any]:
+            some, price = self._scores[piece], v[piece[0], None, :]
+            return np.concatenate([(some[:, tile] - price).argmax(axis=2) for tile in tiles(some.shape)], axis=1)
+
+        found = np.empty(self._scores.shape[:2], np.int64)
+        for piece, labels in zip(self._shares, in_threads(largest, self._shares), strict=True):
+            found[piece] = labels
+        return self._shown(found)
+
+    def apply(self, potential: Any, x: Any) -> Float:
+        weights = self._taken(x)
+        with self._lock:
+            made, scale = self._at(potential)
+            weights = scale * weights
+            parts = in_threads(
+                lambda piece: self._passes.times_columns(made.entries[piece], weights[piece[0]]), self._shares
+            )
+            out = np.empty(self._scores.shape[:2])
+            for piece, part in zip(self._shares, parts, strict=True):
+                out[piece] = part / made.rows.sums[piece]
+        return self._shown(out)
+
+    def apply_transpose(self, potential: Any, y: Any) -> Float:
+        with self._lock:
+            made, scale = self._at(potential)
+            weights = self._taken(y) / made.rows.sums
+            total = self._sum(lambda piece: self._passes.times_rows(made.entries[piece], weights[piece]))
+        return self._shown(scale * total)
+
+    def log_column_sums(self) -> Float:
+        with self._lock:
+            made = self._made
+            if made is None or np.any(made.potential):
+                made = self._make(np.zeros((len(self._scores), self._scores.shape[2])))
+            # exp(s / epsilon) is E exp(log_start + these), of which the largest is taken out.
+            logs = made.rows.shift + made.rows.largest / self._epsilon
+            highest = logs.max(axis=1, keepdims=True)
+            weights = np.exp(logs - highest)
+            total = self._sum(lambda piece: self._passes.times_rows(made.entries[piece], weights[piece]))
+        bits = np.finfo(self.plan_dtype).bits
+        if np.any(total < self.rows * 2.0 ** (LOWEST[bits] + NEGLIGIBLE[bits])):  # in which underflow may matter
+            parts = [
+                log_sum_exp_of_columns(self._scores[:, tile].astype(np.float64) / self._epsilon, np.float64)
+                for tile in tiles(self._scores.shape)
+            ]
+            return self._shown(log_sum_exp_of_columns(np.stack(parts, axis=1), np.float64))
+        return self._shown(np.log(total) + made.log_start + highest)
+
+    def sum_rows(self, values: Any) -> Any:
+        return np.sum(values, axis=-1)
+
+    def bound_rows(self, values: Any) -> Any:
+        return np.max(values, axis=-1)
 
 
-def prepare(scores: Array, epsilon: float) -> Sweep:
-    """Prepare dense scores; see :class:`infoassign_backends.protocol.Backend`."""
-    return KernelSweep(scores, epsilon)
+def masses(scores: NDArray[Any], potential: Float, epsilon: float, offset: float, known: Float) -> Masses:
+    """Pass once over scores of shape (B, K) and keep no kernel; see :class:`infoassign_backends.protocol.Backend`."""
+    price, nothing = (potential / epsilon)[None], np.zeros((1, len(potential)))
+    found, cut = passes(scores.size), pieces((1, *scores.shape), UNKEPT)
+    rows = Rows(*np.empty((4, 1, len(scores))))
+
+    def of(piece: Piece) -> Rows:
+        return Rows(*(values[piece] for values in rows))
+
+    parts = in_threads(lambda piece: found.fill(scores[None][piece], price, epsilon, nothing, None, of(piece)), cut)
+    mass = np.sum(parts, axis=0)[0]
+    normalizers = rows.shift + np.log(rows.sums)
+    with np.errstate(divide="ignore"):
+        log_columns = np.log(mass)
+        bits = 64 if scores.dtype == np.float64 else 32
+        lost = np.flatnonzero(mass + np.exp(known) < len(scores) * 2.0 ** (LOWEST[bits] + NEGLIGIBLE[bits]))
+    if len(lost):
+        logs = [
+            log_sum_exp_of_columns(
+                (scores[part][:, lost] - rows.largest[0, part, None]) / epsilon
+                - price[0, lost]
+                - normalizers[0, part, None],
+                np.float64,
+            )
+            for _, part in cut
+        ]
+        log_columns[lost] = log_sum_exp_of_columns(np.stack(logs), np.float64)
+    shifted = normalizers.sum() + ((rows.largest - offset) / epsilon).sum()
+    return Masses(log_columns, np.asarray(shifted), len(scores))
+
+
+def plan(scores: NDArray[Any], potential: Float, epsilon: float) -> NDArray[Any]:
+    """Return the plan of scores (B, K) that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
+    dtype = np.float64 if scores.dtype == np.float64 else np.float32
+    found: NDArray[Any] = np.empty((1, *scores.shape), dtype)
+    price, nothing = (potential / epsilon)[None], np.zeros((1, len(potential)))
+    make = passes(scores.size)
+
+    def work(piece: Piece) -> None:
+        some = found[piece]
+        rows = Rows(*np.empty((4, *some.shape[:2])))
+        make.fill(scores[None][piece], price, epsilon, nothing, some, rows)
+        make.normalize(some, np.ones_like(price), rows.sums)
+
+    in_threads(work, shares(found.shape))
+    return found.reshape(scores.shape)

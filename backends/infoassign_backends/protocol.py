@@ -54,6 +54,10 @@ class Sweep(Protocol):
         """Bound on the relative error that the sums over a row's and a column's entries make."""
 
     @property
+    def entry_error(self) -> float:
+        """Bound on the relative error that making and storing an entry of the plan adds to that of its exponent."""
+
+    @property
     def offset(self) -> Array:
         """What the shifted log-normalisers leave out on average, shape (...,), in units of the scores.
 

@@ -74,6 +74,7 @@ class LogSweep:
         unit = float(xp.finfo(self.vector_dtype).eps) / 2
         depth = ceil(log2(rows)) + ceil(log2(columns)) + 2
         self.sum_error = (depth if self.vector_dtype == xp.float32 else rows + columns) * unit
+        self.entry_error = float(xp.finfo(self.plan_dtype).eps)
         self._epsilon = epsilon
         self._scaled, self._largest = shift_rows(xp.astype(scores, self.plan_dtype, copy=False), epsilon)
         self.offset: Array = xp.sum(xp.astype(self._largest, self.vector_dtype) / rows, axis=(-2, -1))
@@ -100,21 +101,21 @@ class LogSweep:
             rows=log_plan.shape[-2],
         )
 
-    def plan(self, potential: Array) -> Array:
-        return api.array_namespace(potential).exp(self._log_plan(potential)[0])
-
     def iter_plan(self, potential: Array) -> Iterator[Array]:
-        yield self.plan(potential)
+        yield self._plan(potential)
+
+    def _plan(self, potential: Array) -> Array:
+        return api.array_namespace(potential).exp(self._log_plan(potential)[0])
 
     def labels(self, potential: Array) -> Array:
         return api.array_namespace(potential).argmax(self._log_plan(potential)[0], axis=-1)
 
     def apply(self, potential: Array, x: Array) -> Array:
-        return accurate_sum(self.plan(potential) * x[..., None, :], self.vector_dtype)
+        return accurate_sum(self._plan(potential) * x[..., None, :], self.vector_dtype)
 
     def apply_transpose(self, potential: Array, y: Array) -> Array:
         xp = api.array_namespace(potential)
-        return accurate_sum(xp.matrix_transpose(self.plan(potential) * y[..., :, None]), self.vector_dtype)
+        return accurate_sum(xp.matrix_transpose(self._plan(potential) * y[..., :, None]), self.vector_dtype)
 
     def log_column_sums(self) -> Array:
         return log_sum_exp_of_columns(self._scaled + self._largest / self._epsilon, self.vector_dtype)
@@ -140,4 +141,4 @@ def masses(scores: Array, potential: Array, epsilon: float, offset: float, known
 
 def plan(scores: Array, potential: Array, epsilon: float) -> Array:
     """Return the plan of scores that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
-    return LogSweep(scores, epsilon).plan(potential)
+    return next(LogSweep(scores, epsilon).iter_plan(potential))

@@ -1,34 +1,86 @@
-"""torch tensors: the host's sweeps for those on the CPU, the log domain on other devices, outside autograd.
+"""torch tensors: NumPy's sweeps in the same memory on the CPU, the log domain on other devices; outside autograd.
 
 An assignment is a constant of the training step that uses it (MIRA, eq. 8), so the scores are detached: no sweep is
 recorded by autograd, and its memory does not grow with their number.
 """
 
-from types import ModuleType
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from infoassign_backends import kernel, reference
+from infoassign_backends.host import as_numpy
 from infoassign_backends.joint_torch import off_diagonal, off_diagonal_and_gradients, product
-from infoassign_backends.protocol import Array, Masses, Sweep
+from infoassign_backends.protocol import Masses, Sweep
 
-__all__ = ["masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
+__all__ = ["TorchSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
 
 
-def prepare(scores: Array, epsilon: float) -> Sweep:
+def _tensor(found: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(found))
+
+
+class TorchSweep:
+    """Scores on the CPU; see :class:`infoassign_backends.protocol.Sweep`."""
+
+    compute_dtype = vector_dtype = torch.float64
+
+    def __init__(self, scores: Tensor, epsilon: float) -> None:
+        self.numpy: Sweep = kernel.KernelSweep(as_numpy(scores), epsilon)
+        """The sweep over the same memory, for NumPy's vectors."""
+        self.plan_dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+        self.rows = self.numpy.rows
+        self.sum_error, self.entry_error = self.numpy.sum_error, self.numpy.entry_error
+        self.offset, self.span = _tensor(self.numpy.offset), _tensor(self.numpy.span)
+
+    def __call__(self, potential: Tensor) -> Masses:
+        found = self.numpy(as_numpy(potential))
+        return Masses(_tensor(found.log_columns), _tensor(found.log_normalizers), found.rows)
+
+    def iter_plan(self, potential: Tensor) -> Iterator[Tensor]:
+        return map(_tensor, self.numpy.iter_plan(as_numpy(potential)))
+
+    def labels(self, potential: Tensor) -> Tensor:
+        return _tensor(self.numpy.labels(as_numpy(potential)))
+
+    def apply(self, potential: Tensor, x: Tensor) -> Tensor:
+        return _tensor(self.numpy.apply(as_numpy(potential), as_numpy(x)))
+
+    def apply_transpose(self, potential: Tensor, y: Tensor) -> Tensor:
+        return _tensor(self.numpy.apply_transpose(as_numpy(potential), as_numpy(y)))
+
+    def log_column_sums(self) -> Tensor:
+        return _tensor(self.numpy.log_column_sums())
+
+    def sum_rows(self, values: Tensor) -> Tensor:
+        return values.sum(dim=-1)
+
+    def bound_rows(self, values: Tensor) -> Tensor:
+        return values.amax(dim=-1)
+
+
+def prepare(scores: Tensor, epsilon: float) -> Sweep:
     """Prepare torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    sweep: Sweep = _where(scores).prepare(scores.detach(), epsilon)
-    return sweep
+    scores = scores.detach()
+    return TorchSweep(scores, epsilon) if scores.device.type == "cpu" else reference.prepare(scores, epsilon)
 
 
-def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:
+def masses(scores: Tensor, potential: Tensor, epsilon: float, offset: float, known: Tensor) -> Masses:
     """Pass once over torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    found: Masses = _where(scores).masses(scores.detach(), potential, epsilon, offset, known)
-    return found
+    scores = scores.detach()
+    if scores.device.type != "cpu":
+        return reference.masses(scores, potential, epsilon, offset, known)
+    found = kernel.masses(as_numpy(scores), as_numpy(potential), epsilon, offset, as_numpy(known))
+    return Masses(_tensor(found.log_columns), _tensor(found.log_normalizers), found.rows)
 
 
-def plan(scores: Array, potential: Array, epsilon: float) -> Array:
+def plan(scores: Tensor, potential: Tensor, epsilon: float) -> Tensor:
     """Return the plan of torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    return _where(scores).plan(scores.detach(), potential, epsilon)
-
-
-def _where(scores: Array) -> ModuleType:
-    return kernel if scores.device.type == "cpu" else reference
+    scores = scores.detach()
+    if scores.device.type != "cpu":
+        found: Tensor = reference.plan(scores, potential, epsilon)
+        return found
+    return _tensor(kernel.plan(as_numpy(scores), as_numpy(potential), epsilon))

@@ -38,7 +38,8 @@ def law(*statements: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
             try:
                 check(*args, **options)
             except AssertionError as broken:
-                raise AssertionError(f"{check.__name__} ({', '.join(statements)}) is broken: {broken}") from None
+                of = f" ({', '.join(statements)})" if statements else ""
+                raise AssertionError(f"{check.__name__}{of} is broken: {broken}") from None
 
         return checked
 

@@ -1,12 +1,14 @@
-"""Laws that any solver of MIRA's problem, any plain step and any joint-entropy loss must keep.
+"""Laws that any solver of MIRA's problem, any plain step, any joint-entropy loss and any backend must keep.
 
 :func:`assignment_solver`, :func:`plain_step` and :func:`entropy_objective` try all of them on fixed problems and on
-those that hypothesis finds. Every law is also a function of its own, to be run on a problem of one's own: see
-:mod:`~infoassign.testing.assignment_laws`, :mod:`~infoassign.testing.step_laws` and
-:mod:`~infoassign.testing.entropy_laws`, which also state the contracts.
+those that hypothesis finds, :func:`backend` on fixed cases. Every law is also a function of its own, to be run on a
+problem of one's own: see
+:mod:`~infoassign.testing.assignment_laws`, :mod:`~infoassign.testing.step_laws`,
+:mod:`~infoassign.testing.entropy_laws` and :mod:`~infoassign.testing.backend_laws`, which also state the contracts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -16,11 +18,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
-from infoassign.testing import assignment_laws, entropy_laws, step_laws, strategies
+from infoassign.testing import assignment_laws, backend_laws, entropy_laws, step_laws, strategies
 from infoassign.testing.contract import STATEMENTS
 from infoassign.testing.problems import Codes, known_problems, linear_code, one_hot_logits, planted_transport
 
-__all__ = ["STATEMENTS", "assignment_solver", "entropy_objective", "plain_step"]
+__all__ = ["STATEMENTS", "assignment_solver", "backend", "entropy_objective", "plain_step"]
 
 
 def assignment_solver(
@@ -153,6 +155,48 @@ def entropy_objective(
     _search(keeps_the_laws, strategies.soft_codes(), settings)
 
 
+def backend(
+    module: Any, make: Callable[[Any], Any] = np.asarray, *, dtypes: Sequence[str] = ("float64", "float32")
+) -> None:
+    """Put a backend, a module that follows :class:`infoassign_backends.protocol.Backend`, to the test.
+
+    Values are compared with the definitions, to what the sweep claims of its own rounding; library, device and dtype of
+    all that is returned are asserted; scores come read-only, turned and with gaps, too.
+
+    Parameters
+    ----------
+    module
+        The backend.
+    make
+        Makes a NumPy array one of the backend's library, on the device that is to be tested.
+    dtypes
+        Those of the scores; ``"float16"`` for a backend that takes it.
+
+    Raises
+    ------
+    AssertionError
+        If a law is broken; the message names it, and a note the case.
+
+    Examples
+    --------
+    >>> import array_api_strict
+    >>> from infoassign_backends import reference
+    >>> backend(reference, array_api_strict.asarray)
+    """
+    for dtype in dtypes:
+        for name, case in backend_laws.cases():
+            with np.errstate(over="ignore"):
+                scores = case.scores.astype(dtype)
+            if not np.array_equal(np.isfinite(scores), np.isfinite(case.scores)):
+                continue  # too large for the dtype
+            for keeps_the_law in backend_laws.LAWS:
+                check = partial(keeps_the_law, module, make, case._replace(scores=scores))
+                _noted(check, f"on the case {name!r} in {dtype}")
+        for sizes in backend_laws.SIZES if dtype != "float16" else ():
+            check = partial(backend_laws.joint_entropies_are_those_of_the_definition, module, make, sizes, dtype)
+            _noted(check, f"with segments {sizes} in {dtype}")
+
+
 def _granted(tol: float) -> None:
     """Say so if a tolerance would make laws void, or none can keep them."""
     if not 0 < tol < 0.1:
@@ -161,11 +205,16 @@ def _granted(tol: float) -> None:
 
 def _shown(check: Callable[[Any], None], problem: Any) -> None:
     """Check a fixed problem; whatever is raised has it in a note, as hypothesis shows what it finds."""
+    with np.printoptions(floatmode="unique", threshold=2000):
+        _noted(lambda: check(problem), f"on the problem {problem!r}")
+
+
+def _noted(check: Callable[[], None], where: str) -> None:
+    """Check; whatever is raised says in a note where."""
     try:
-        check(problem)
+        check()
     except Exception as error:
-        with np.printoptions(floatmode="unique", threshold=2000):
-            error.add_note(f"on the problem {problem!r}")
+        error.add_note(where)
         raise
 
 

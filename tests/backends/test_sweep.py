@@ -1,6 +1,12 @@
-"""One pass over the scores: both sweeps, in every library, against a literal transcription."""
+"""One pass over the scores: every backend keeps the laws of backends, and what each has of its own."""
 
+import pickle
+import subprocess
+import sys
+import threading
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,16 +15,34 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from infoassign_backends import backend_for, kernel, reference, sums
+import infoassign as ia
+from infoassign.testing import backend_laws, laws
+from infoassign_backends import (
+    BACKENDS,
+    backend_for,
+    blocked,
+    host,
+    kernel,
+    numpy_backend,
+    reference,
+    sums,
+    torch_backend,
+)
 
 Make = Callable[[Any], Any]
 EPSILON = 0.3
-SHAPES = [(17, 6), (3, 17, 6), (2, 2, 400, 300)]
 
 
-@pytest.fixture(params=[kernel, reference], ids=["kernel", "log"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The compiled passes, used for everything, cut into many pieces."""
+    module = pytest.importorskip("infoassign_backends.compiled")
+    monkeypatch.setattr(host, "COMPILE_FROM", 0)
+    monkeypatch.setattr(host, "THREADED_FROM", 64)
+    monkeypatch.setattr(host, "TASK", 64)
+    monkeypatch.setattr(kernel, "UNKEPT", 400)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    return module
 
 
 def some_scores(shape: tuple[int, ...] = (17, 6), scale: float = 4.0) -> Any:
@@ -27,104 +51,222 @@ def some_scores(shape: tuple[int, ...] = (17, 6), scale: float = 4.0) -> Any:
     return scores
 
 
-def literal_log_plan(scores: Any, potential: Any) -> Any:
-    scaled = (scores - potential[..., None, :]) / EPSILON
+def literal_log_plan(scores: Any, potential: Any, epsilon: float = EPSILON) -> Any:
+    scaled = (scores - potential[..., None, :]) / epsilon
     return scaled - logsumexp(scaled, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("spreads", [[0.0], [0.0, 1.0, 2.0], [0.0, 300.0, 300.0, 1.0]])
-def test_what_a_pass_returns(backend: ModuleType, make: Make, shape: tuple[int, ...], spreads: list[float]) -> None:
-    """At a sequence of potentials, near each other and far, as the solver makes."""
-    scores = some_scores(shape)
-    sweep = backend.prepare(make(scores), EPSILON)
-    random = np.random.default_rng(1)
-    largest = scores.max(axis=-1)
-    np.testing.assert_allclose(np.asarray(sweep.offset), largest.mean(axis=-1), rtol=1e-12)
-    assert np.isposinf(np.asarray(sweep.span)).all()
-    for spread in spreads:
-        potential, x = random.normal(size=(2, *shape[:-2], shape[-1]))
-        potential, y = potential * spread, random.normal(size=shape[:-1])
-        log_plan = literal_log_plan(scores, potential)
-        masses = sweep(make(potential))
-        np.testing.assert_allclose(np.asarray(masses.log_columns), logsumexp(log_plan, axis=-2), rtol=1e-11, atol=1e-11)
-        shifted = (scores - largest[..., None] - potential[..., None, :]) / EPSILON
-        np.testing.assert_allclose(
-            np.asarray(masses.log_normalizers), logsumexp(shifted, axis=-1).sum(axis=-1), rtol=1e-11, atol=1e-10
-        )
-        assert masses.rows == shape[-2]
-        plan = np.exp(log_plan)
-        np.testing.assert_allclose(np.asarray(sweep.plan(make(potential))), plan, atol=1e-12)
-        np.testing.assert_array_equal(np.asarray(sweep.labels(make(potential))), plan.argmax(axis=-1))
-        applied = np.asarray(sweep.apply(make(potential), make(x)))
-        np.testing.assert_allclose(applied, (plan @ x[..., None])[..., 0], atol=1e-11)
-        back = np.asarray(sweep.apply_transpose(make(potential), make(y)))
-        np.testing.assert_allclose(back, (np.swapaxes(plan, -1, -2) @ y[..., None])[..., 0], atol=1e-11)
+@pytest.mark.parametrize("backend", [numpy_backend, reference], ids=lambda backend: backend.__name__)
+def test_numpy_arrays(backend: ModuleType) -> None:
+    laws.backend(backend, dtypes=("float64", "float32", "float16"))
 
 
-def test_sums_of_the_columns_as_they_came(backend: ModuleType, make: Make) -> None:
-    scores = some_scores() + np.arange(17)[:, None]  # shifts of the rows count here
-    sums = backend.prepare(make(scores), EPSILON).log_column_sums()
-    np.testing.assert_allclose(np.asarray(sums), logsumexp(scores / EPSILON, axis=0), rtol=1e-12)
+@pytest.mark.parametrize("backend", [torch_backend, reference], ids=lambda backend: backend.__name__)
+def test_torch_tensors(backend: ModuleType) -> None:
+    laws.backend(backend, lambda x: torch.from_numpy(np.array(x)), dtypes=("float64", "float32", "float16"))
 
 
-def test_the_span_is_that_of_the_scores(backend: ModuleType, make: Make) -> None:
-    scores = np.array([[0.0, 3.0, 1.0], [5.0, 5.0, 4.0]])
-    assert float(backend.prepare(make(scores), EPSILON).span) == pytest.approx(3 / EPSILON)
+@pytest.mark.parametrize("make", ["strict"], indirect=True)
+def test_the_standard_alone_will_do(make: Make) -> None:
+    laws.backend(reference, make)
 
 
-def test_masses_far_below_what_a_float_can_hold_keep_their_logarithm(backend: ModuleType, make: Make) -> None:
-    scores = np.array([[0.0, -3000.0], [0.0, -4000.0]])
-    sweep = backend.prepare(make(scores), 1.0)
-    for potential in ([0.0, 0.0], [0.0, 1.0]):
-        expected = [np.log(2), -3000.0 - potential[1]]
-        np.testing.assert_allclose(np.asarray(sweep(make(np.array(potential))).log_columns), expected)
+def test_compiled_passes(compiled: ModuleType) -> None:
+    laws.backend(numpy_backend, dtypes=("float64", "float32", "float16"))
+    assert host.passes(1) is compiled
 
 
-def test_vectors_are_float64_and_plans_single_for_single_scores(backend: ModuleType, make: Make) -> None:
-    single = make(some_scores().astype(np.float32))
-    sweep = backend.prepare(single, EPSILON)
-    wide = make(np.zeros(1)).dtype
-    potential = make(np.zeros(6))
-    masses = sweep(potential)
-    assert masses.log_columns.dtype == masses.log_normalizers.dtype == sweep.vector_dtype == wide
-    assert sweep.plan(potential).dtype == sweep.plan_dtype == single.dtype
-    assert sweep.apply(potential, potential).dtype == wide
-    assert sweep.apply_transpose(potential, make(np.zeros(17))).dtype == wide
+@pytest.mark.parametrize("threads", ["1", "5"])
+def test_threads_change_nothing(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(host, "THREADED_FROM", 1)
+    monkeypatch.setattr(host, "TASK", 40)
+    laws.backend(numpy_backend, dtypes=("float32",))
 
 
-def test_single_scores_are_computed_in_double_precision_on_the_host() -> None:
-    single = some_scores((50, 300), scale=10).astype(np.float32)
-    potential = np.random.default_rng(1).normal(size=300)
-    sweep = kernel.prepare(single, EPSILON)
-    sweep(np.zeros(300))
-    exact = np.exp(literal_log_plan(single.astype(float), potential))
-    np.testing.assert_allclose(sweep.plan(potential), exact, rtol=3e-7, atol=1e-30)
+def test_bfloat16() -> None:
+    case = dict(backend_laws.cases())["masked"]
+    given = torch.from_numpy(case.scores).bfloat16()
+    sweep = torch_backend.prepare(given, case.epsilon)
+    expected = literal_log_plan(given.double().numpy(), case.potentials[1])
+    (plan,) = sweep.iter_plan(torch.from_numpy(case.potentials[1]))
+    assert plan.dtype == torch.float32
+    np.testing.assert_allclose(plan, np.exp(expected), atol=3e-7)
 
 
-def test_a_large_common_offset_costs_no_accuracy(backend: ModuleType, make: Make) -> None:
-    shifted = some_scores() + 2.0**40
-    potential = np.zeros(6)
-    expected = literal_log_plan(shifted - 2.0**40, potential)
-    sweep = backend.prepare(make(shifted), EPSILON)
-    np.testing.assert_allclose(np.asarray(sweep.plan(make(potential))), np.exp(expected), atol=1e-12)
+@pytest.mark.parametrize("scale", [1.0, 40.0, 1e4])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_compiled_passes_are_those_of_numpy(compiled: Any, dtype: Any, scale: float) -> None:
+    """Each pass by itself, on numbers of rows that are no multiple of what is worked on together."""
+    random = np.random.default_rng(0)
+    kind = np.float64 if dtype == np.float64 else np.float32
+    unit = 1e-12 if dtype == np.float64 else 3e-7
+    for rows in (1, 7, 8, 37):
+        with np.errstate(over="ignore"):
+            scores = np.clip(random.normal(size=(2, rows, 515)) * scale, -6e4, 6e4).astype(dtype)
+        scores[0, 0, 5] = -np.inf
+        price, start, x = random.normal(size=(3, 2, 515)) * min(scale, 40)
+        start = -np.abs(start)
+        found, ends = [], []
+        for passes in (blocked, compiled):
+            entries, of = np.empty(scores.shape, kind), blocked.Rows(*np.empty((4, 2, rows)))
+            mass = passes.fill(scores, price, EPSILON, start, entries, of)
+            again = blocked.Rows(*np.empty((4, 2, rows)))
+            unkept = passes.fill(scores, price, EPSILON, start, None, again)
+            np.testing.assert_allclose(unkept, mass, rtol=3 * unit, atol=1e-14 if kind == np.float32 else 1e-200)
+            tops = passes.tops(scores, price, EPSILON, of)
+            sums_there = np.empty((2, rows))
+            swept = passes.sweep(entries, np.exp(start), sums_there)
+            np.testing.assert_allclose(swept, mass, rtol=1e-12)
+            np.testing.assert_allclose(sums_there, of.sums, rtol=1e-12)
+            there, back = passes.times_columns(entries, x), passes.times_rows(entries, of.sums)
+            passes.normalize(entries, np.exp(start), of.sums)
+            lse = of.shift + np.log(of.sums)
+            found.append((of.largest, np.maximum(of.least, -1e9), lse, there / of.sums, entries))
+            assert np.isfinite(back).all()
+            ends.append(tops)
+        np.testing.assert_allclose(*ends, atol=0.35)  # up to how their rows are shifted
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=4 * unit, atol=4 * unit * np.abs(other).max())
 
 
-def test_a_large_common_potential_costs_no_accuracy(backend: ModuleType, make: Make) -> None:
-    """It cancels within each row; a difference of two numbers in the ten thousands would not."""
-    single = make(some_scores().astype(np.float32))
-    sweep = backend.prepare(single, EPSILON)
-    expected = np.asarray(sweep.plan(make(np.zeros(6))))
-    shifted = np.asarray(sweep.plan(make(np.full(6, 2.0**10 * EPSILON))))
-    np.testing.assert_allclose(shifted, expected, rtol=2e-3, atol=2e-4)
-    np.testing.assert_allclose(shifted.sum(axis=1), 1, atol=2e-6)
+def test_single_scores_are_as_good_as_single_entries_can_be(compiled: Any) -> None:
+    """The exponent costs nothing, however large: entries are off by their own and the plan's rounding."""
+    for scale, epsilon in ((1.0, 0.3), (10.0, 0.3), (1.0, 1e-3), (300.0, 0.3)):
+        single = some_scores((50, 300), scale=scale).astype(np.float32)
+        potential = np.random.default_rng(1).normal(size=300) * epsilon
+        sweep = kernel.KernelSweep(single, epsilon)
+        exact = np.exp(literal_log_plan(single.astype(float), potential, epsilon))
+        (plan,) = sweep.iter_plan(potential)
+        off = np.abs(plan - exact) / np.maximum(exact, 1e-30)
+        assert off.max() <= sweep.entry_error + sweep.sum_error
 
 
-def test_many_rows_are_summed_in_float64(backend: ModuleType, make: Make) -> None:
+@pytest.mark.parametrize("passes", ["blocked", "compiled"])
+def test_a_kernel_serves_potentials_as_far_as_it_says(passes: str, request: pytest.FixtureRequest) -> None:
+    """Also columns that are all but empty, at the furthest drift that is granted."""
+    if passes == "compiled":
+        request.getfixturevalue("compiled")
+    random = np.random.default_rng(0)
+    for poverty in (0.0, 8.0, 14.0, 20.0, 30.0, 1000.0):
+        scores = random.normal(size=(40, 12)).astype(np.float32)
+        scores[:, 3] -= np.float32(poverty)
+        sweep = kernel.KernelSweep(scores, 1.0)
+        made = sweep._made
+        assert made is not None
+        assert 20 <= made.reach <= 40
+        for sign in (1, -1):
+            potential = made.potential[0] + random.uniform(size=12) * made.reach
+            potential[3] = potential.min() if sign > 0 else potential.max()
+            masses = sweep(potential)
+            assert sweep._made is made
+            expected = logsumexp(literal_log_plan(scores.astype(float), potential, 1.0), axis=0)
+            np.testing.assert_allclose(masses.log_columns, expected, atol=3e-7)
+        sweep(made.potential[0] + np.linspace(0, 1.01 * made.reach, 12))
+        assert sweep._made is not made
+
+
+def test_the_plan_is_made_where_the_kernel_was() -> None:
+    """Beside the scores there is one matrix of their size; a later pass makes the kernel again."""
+    scores = np.random.default_rng(0).normal(size=(2000, 500)).astype(np.float32)
+    tracemalloc.start()
+    found = ia.mira(scores)
+    plan = found.plan
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * scores.nbytes
+    before = plan.copy()
+    assert found.verify().error_bound < 1e-5
+    assert ia.sinkhorn(scores, epsilon=0.5, start=found).error_bound < 1e-3
+    found._sweep.apply(found._solution.point.potential, np.ones(500))
+    np.testing.assert_array_equal(found.plan, before)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_many_threads_may_ask_the_same_assignment() -> None:
+    scores = np.random.default_rng(0).normal(size=(300, 40))
+    found = ia.sinkhorn(scores, epsilon=0.1)
+    v = found._solution.point.potential
+    expected = np.exp(literal_log_plan(scores, v, 0.1))
+    wrong: list[str] = []
+
+    def ask(number: int) -> None:
+        for turn in range(6):
+            if (number + turn) % 3 == 0:
+                right = np.allclose(next(found._sweep.iter_plan(v)), expected, atol=1e-12)
+            elif (number + turn) % 3 == 1:
+                right = np.allclose(found._sweep.apply(v, np.ones(40)), 1, atol=1e-12)
+            else:
+                right = np.allclose(np.exp(found._sweep(v).log_columns), expected.sum(axis=0), atol=1e-12)
+            if not right:
+                wrong.append(f"thread {number}, turn {turn}")
+
+    asking = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert not wrong
+
+
+def test_can_be_pickled() -> None:
+    sweep = kernel.KernelSweep(some_scores((3, 17, 6)), EPSILON)
+    copy = pickle.loads(pickle.dumps(sweep))
+    np.testing.assert_array_equal(copy(np.zeros((3, 6))).log_columns, sweep(np.zeros((3, 6))).log_columns)
+
+
+def _in_a_new_process(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+SOLVE = """
+import numpy as np, infoassign as ia
+scores = np.random.default_rng(0).normal(size=(600, 500)).astype(np.float32)
+print(ia.mira(scores).converged)
+"""
+
+
+def test_without_numba_numpy_does_it() -> None:
+    hidden = "import sys; sys.modules['numba'] = None\n"
+    printed = _in_a_new_process(hidden + SOLVE + "print('infoassign_backends.compiled' in sys.modules)")
+    assert printed.split() == ["True", "False"]
+
+
+def test_a_numba_that_cannot_be_used_is_said_and_done_without() -> None:
+    broken = """
+import builtins
+real = builtins.__import__
+def refuse(name, *rest):
+    if name.partition(".")[0] in ("numba", "llvmlite"):
+        raise ImportError("Numba needs NumPy 1.0 or less")
+    return real(name, *rest)
+builtins.__import__ = refuse
+"""
+    printed = _in_a_new_process(broken + SOLVE)
+    assert "True" in printed
+    assert printed.count("numba cannot be used (Numba needs NumPy 1.0 or less)") == 1
+
+
+@pytest.mark.deep
+def test_no_folder_to_keep_what_was_compiled_is_needed(tmp_path: Path) -> None:
+    """Compiled anew in every process then: some seconds."""
+    pytest.importorskip("numba")
+    code = """
+from numba.core import caching
+for locator in caching.CacheImpl._locator_classes:
+    locator.from_function = classmethod(lambda *_: None)
+"""
+    assert "True" in _in_a_new_process(code + SOLVE)
+
+
+def test_many_rows_are_summed_in_float64() -> None:
     scores = np.random.default_rng(0).normal(size=(300_000, 2)).astype(np.float32)
-    masses = backend.prepare(make(scores), 1.0)(make(np.zeros(2)))
     expected = logsumexp(scores - logsumexp(scores.astype(float), axis=1, keepdims=True), axis=0)
-    np.testing.assert_allclose(np.asarray(masses.log_columns), expected, atol=2e-7)
+    for backend in (numpy_backend, reference):
+        masses = backend.prepare(scores, 1.0)(np.zeros(2))
+        np.testing.assert_allclose(masses.log_columns, expected, atol=2e-7)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 1000, 4097])
@@ -140,10 +282,24 @@ def test_tree_sums_are_better_than_one_by_one() -> None:
 
 
 def test_the_backend_of_an_array(make: Make) -> None:
-    expected = {"ndarray": "kernel", "Tensor": "torch_backend"}
+    expected = {"ndarray": "numpy_backend", "Tensor": "torch_backend"}
     scores = make(some_scores())
     found = backend_for(scores).__name__.rpartition(".")[2]
     assert found == expected.get(type(scores).__name__, "reference")
+
+
+def test_the_backend_of_a_subclass(tmp_path: Path) -> None:
+    stored = np.lib.format.open_memmap(tmp_path / "scores.npy", mode="w+", shape=(3, 2), dtype=np.float32)
+    assert backend_for(stored) is numpy_backend
+    assert backend_for(torch.nn.Parameter(torch.zeros(2, 2))) is torch_backend
+
+
+def test_a_backend_of_ones_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by the package that the array's type is of."""
+    array = make(np.zeros((2, 2)))
+    monkeypatch.setitem(BACKENDS, type(array).__module__.partition(".")[0], "infoassign_backends.reference")
+    assert backend_for(array) is reference
+    assert ia.mira(array).converged
 
 
 def test_torch_off_the_host_works_in_the_log_domain() -> None:
@@ -152,6 +308,7 @@ def test_torch_off_the_host_works_in_the_log_domain() -> None:
     assert isinstance(sweep, reference.LogSweep)
 
 
-def test_an_epsilon_too_small_for_the_dtype_is_refused(backend: ModuleType, make: Make) -> None:
+@pytest.mark.parametrize("backend", [numpy_backend, reference], ids=lambda backend: backend.__name__)
+def test_an_epsilon_too_small_for_the_dtype_is_refused(backend: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"epsilon .* is 1e-310, too small for .*float64"):
-        backend.prepare(make(some_scores()), 1e-310)
+        backend.prepare(some_scores(), 1e-310)

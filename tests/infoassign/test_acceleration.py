@@ -104,7 +104,6 @@ def test_the_inverse_hessian_satisfies_the_secant_equation() -> None:
     there = ia.sinkhorn(scores, epsilon=0.5, tol=0, max_sweeps=1, start=assignment.potential + 0.5 * step)
     slope = steps.slope_of(there._solution.point) - steps.slope_of(point)
     scale = 1 / np.sqrt(step @ slope)
-    pairs = np.zeros((2, steps.DEPTH, 12))
-    pairs[:, -1] = scale * step, scale * slope
-    at_slope = there._solution.point._replace(log_marginal=np.log(np.exp(point.log_target) - slope))
-    np.testing.assert_allclose(steps.direction(at_slope, *pairs), step, rtol=1e-6, atol=1e-12)
+    pairs = scale * np.array([step[None], slope[None]])
+    at_slope = there._solution.point._replace(marginal=point.target - slope)
+    np.testing.assert_allclose(steps.direction(at_slope, *pairs, np.ones((1, 1)), 1.0), step, rtol=1e-6, atol=1e-12)

@@ -20,7 +20,7 @@ from ranks import on_ranks
 import infoassign as ia
 from infoassign import factored as factored_scores
 from infoassign import scores as where
-from infoassign_backends import host, kernel
+from infoassign_backends import blocked, host, kernel, numpy_backend
 
 Make = Callable[[Any], Any]
 
@@ -173,7 +173,7 @@ def test_reading_and_computing_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is slow: while one chunk is worked on in a thread, the next is made in the caller's."""
     made: list[tuple[int, str]] = []
     computing = threading.Event()
-    original = host.masses
+    original = numpy_backend.masses
 
     def masses(chunk: Any, *rest: Any) -> Any:
         computing.set()
@@ -190,7 +190,7 @@ def test_reading_and_computing_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
 
     scores, release, watched = factors(30, 4)[2].reshape(3, 10, 4), threading.Event(), []
     sweep = ia.StreamedScores(chunks).prepare(1.0)
-    monkeypatch.setattr(kernel, "masses", masses)
+    monkeypatch.setattr(numpy_backend, "masses", masses)
     watched.append(True)
     sweep(np.zeros(4))
     assert {name for _, name in made} == {threading.current_thread().name}
@@ -467,32 +467,13 @@ def test_evaluates_a_potential() -> None:
             assert ia.duality_gap(potential, other, **problem) >= expected * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-@pytest.mark.parametrize("scale", [1.0, 40.0])
-def test_the_compiled_pass_is_that_of_numpy(dtype: Any, scale: float) -> None:
-    compiled = pytest.importorskip("infoassign_backends.compiled")
-    assert compiled.available()
-    random = np.random.default_rng(0)
-    scores = (random.normal(size=(37, 515)) * scale).astype(dtype)
-    scores[3, 5] = -np.inf
-    price = random.normal(size=515) * scale / 2
-    mass, lse = host.numpy_sums(scores, price, 0.5, 1.5)
-    found_mass, found_lse = compiled.sums(scores, price, 0.5, 1.5)
-    unit = 1e-13 if dtype == np.float64 else 2e-7
-    least = compiled.underflow(np.dtype(dtype)) * 37
-    np.testing.assert_allclose(found_mass, mass, rtol=unit, atol=least)
-    np.testing.assert_allclose(found_lse, lse, rtol=unit, atol=unit)
-    wild = scores.astype(np.float64) * 1e305 if dtype == np.float64 else scores
-    assert np.isfinite(compiled.sums(wild, price, 0.5, 1.5)[0]).all()
-
-
 def test_the_compiled_pass_is_used_where_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "COMPILE_FROM", 100)
     scores = factors(300, 20)[2]
     dense = ia.sinkhorn(scores, epsilon=0.1)
     for threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        monkeypatch.setattr(host, "PIECE", 400)
+        monkeypatch.setattr(kernel, "UNKEPT", 400)
         found = ia.sinkhorn(ia.StreamedScores(scores, chunk_rows=45), epsilon=0.1)
         np.testing.assert_allclose(whole(found), dense.plan, atol=1e-10)
 
@@ -534,4 +515,4 @@ def test_memory_is_that_of_the_chunk_and_reading_that_of_the_file() -> None:
     assert sum(read) == scores.nbytes
     # Two chunks, what the threads work on, and vectors.
     assert peak < 2 * chunk * columns * 4 + 3 * 8 * chunk * columns * host.threads() + 100 * columns * 8
-    assert of_factors < 1.5 * 4 * min(rows * columns, factored_scores.PRODUCT) + 3 * 8 * host.TILE * host.threads()
+    assert of_factors < 1.5 * 4 * min(rows * columns, factored_scores.PRODUCT) + 3 * 8 * blocked.TILE * host.threads()
