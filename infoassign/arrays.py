@@ -1,11 +1,13 @@
-"""Arrays of any library: to the host, and to Python's numbers."""
+"""Arrays of any library: to the host, to Python's numbers, and chosen between."""
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat as api
 import numpy as np
 from numpy.typing import NDArray
 
+from infoassign_backends import readable
 from infoassign_backends.protocol import Array
 
 
@@ -65,3 +67,20 @@ def take_rows(matrix: Array, rows: Any) -> Array:
         return np.asarray(matrix[rows])
     xp = api.array_namespace(matrix)
     return xp.take(matrix, xp.asarray(rows, device=api.device(matrix)), axis=0)
+
+
+def either(condition: Array, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """Choose as `choose` does, and make only what is needed where one problem is known to need it."""
+    if condition.ndim == 0 and readable(condition):  # which saves dozens of small operations a sweep
+        return one() if condition else other()
+    return choose(condition, one(), other())
+
+
+def choose(condition: Array, one: Any, other: Any) -> Any:
+    """Choose problem by problem between two arrays, or named tuples of them, by a condition of shape (...,)."""
+    if condition.ndim == 0 and readable(condition):
+        return one if condition else other
+    if isinstance(one, tuple):
+        return type(one)(*(choose(condition, a, b) for a, b in zip(one, other, strict=True)))
+    xp = api.array_namespace(condition)
+    return xp.where(xp.reshape(condition, condition.shape + (1,) * (one.ndim - condition.ndim)), one, other)

@@ -333,7 +333,7 @@ def _assign(
         sweep = ShardedSweep(local, source.usable(), epsilon, ranks)
     elif source.rows == 0:
         raise ValueError(f"scores must not be empty; got shape {(0, *source.like.shape[-1:])}")
-    if family.exact and check_finite:
+    if family.exact and check_finite and not _all_allowed(local):
         _refuse_unusable(sweep.usable if isinstance(sweep, ShardedSweep) else source.usable())
     potential = _start(start, source, sweep, family, unit, ranks, tol, check_finite=check_finite)
     dense_alone = isinstance(source, DenseScores) and not ranks.several
@@ -391,10 +391,16 @@ def _ceiling(source: Scores, local: Sweep, sweep: Sweep, ranks: Ranks) -> Array:
     A plan's score in a row is at least the least that is allowed there, and its entropy term is at most 0.
     """
     xp = api.array_namespace(sweep.span)
-    if bool(xp.all(xp.isfinite(sweep.span))):
+    if _all_allowed(sweep):
         return xp.full_like(sweep.span, xp.inf)
     highest = ranks.bound((source.depth + xp.abs(local.offset - sweep.offset))[..., None])[..., 0]
     return xp.where(xp.isfinite(sweep.span), xp.inf, highest)
+
+
+def _all_allowed(sweep: Sweep) -> bool:
+    """Return whether no pair is forbidden."""
+    xp = api.array_namespace(sweep.span)
+    return bool(xp.all(xp.isfinite(sweep.span)))
 
 
 def _refuse_unusable(usable: Array) -> None:

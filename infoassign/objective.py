@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import array_api_compat as api
 
+from infoassign.arrays import either
 from infoassign_backends.protocol import Array, Masses, Sweep
 
 
@@ -113,8 +114,11 @@ def tempered_prior(family: Family, potential: Array, usable: Array) -> tuple[Arr
     total = xp.sum(r, axis=-1, keepdims=True)
     difference = xp.sum(r * xp.expm1(below), axis=-1, keepdims=True) / total
     near = difference > -0.5
-    far = xp.sum(r * xp.exp(below), axis=-1, keepdims=True)
-    log_mean = xp.where(near, xp.log1p(xp.where(near, difference, 0.0)), xp.log(far / total))
+    log_mean = either(
+        xp.all(near, axis=-1),
+        lambda: xp.log1p(xp.where(near, difference, 0.0)),
+        lambda: xp.log(xp.sum(r * xp.exp(below), axis=-1, keepdims=True) / total),
+    )
     scale = largest + xp.log(total) + log_mean
     return family.log_prior + scaled - scale, xp.squeeze(scale, axis=-1)
 

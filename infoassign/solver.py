@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import array_api_compat as api
 
+from infoassign.arrays import choose
 from infoassign.objective import Family, Point, certify_penalised, dual_noise, examine, marginal_error, marginal_floor
 from infoassign.result import Solution, Status
-from infoassign.steps import Step, choose
+from infoassign.steps import Step
 from infoassign_backends.protocol import Array, Sweep
 
 LOG = logging.getLogger("infoassign")

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat as api
 
+from infoassign.arrays import choose, either
 from infoassign.objective import Family, Point, dual_noise, gauged
-from infoassign_backends import readable
 from infoassign_backends.protocol import Array
 
 DEPTH = 20
@@ -43,23 +43,6 @@ class Memory(NamedTuple):
     """The differences of ``u - wbar`` that belong to them, scaled so that each pair's product is 1, or 0 if unused."""
     products: Array
     """Those of the steps with the slopes of the same age and later, shape (..., m, m); the others are 0."""
-
-
-def either(condition: Array, one: Callable[[], Any], other: Callable[[], Any]) -> Any:
-    """Choose as `choose` does, and make only what is needed where one problem is known to need it."""
-    if condition.ndim == 0 and readable(condition):  # which saves dozens of small operations a sweep
-        return one() if condition else other()
-    return choose(condition, one(), other())
-
-
-def choose(condition: Array, one: Any, other: Any) -> Any:
-    """Choose problem by problem between two arrays, or named tuples of them, by a condition of shape (...,)."""
-    if condition.ndim == 0 and readable(condition):
-        return one if condition else other
-    if isinstance(one, tuple):
-        return type(one)(*(choose(condition, a, b) for a, b in zip(one, other, strict=True)))
-    xp = api.array_namespace(condition)
-    return xp.where(xp.reshape(condition, condition.shape + (1,) * (one.ndim - condition.ndim)), one, other)
 
 
 def plain_step(family: Family, point: Point) -> Array:
@@ -128,12 +111,12 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     scale = xp.where(curved, 1 / xp.sqrt(xp.where(curved, product, 1.0)), 0.0)[..., None]
     steps = remember(memory.steps, scale * step, ~failed)
     slopes = remember(memory.slopes, scale * slope, ~failed)
-    products = with_products(memory.products, steps, slopes[..., -1, :])
+    products = with_products(memory.products, steps, slopes[..., -1, :], ~failed)
     point = choose(failed, memory.point, point)
     required = choose(failed, memory.required, required)
     move = direction(point, steps, slopes, products, family.beta)
     longest = xp.max(xp.abs(move), axis=-1)
-    accelerated = xp.any(steps != 0, axis=(-2, -1)) & xp.isfinite(longest)
+    accelerated = xp.any(used(products), axis=-1) & xp.isfinite(longest)
 
     def accelerate() -> Array:
         shortened = longest > radius
@@ -153,13 +136,19 @@ def remember(pairs: Array, newest: Array, keep: Array) -> Array:
     return choose(keep, pairs, xp.zeros_like(pairs))
 
 
-def with_products(products: Array, steps: Array, newest: Array) -> Array:
-    """Append the products of all steps with the newest slope."""
+def with_products(products: Array, steps: Array, newest: Array, keep: Array) -> Array:
+    """Append the products of all steps with the newest slope; forget the others where `keep` is false."""
     xp = api.array_namespace(products)
     older = products[..., 1:, 1:] if products.shape[-1] == steps.shape[-2] else products
+    older = choose(keep, older, xp.zeros_like(older))
     row = xp.zeros((*older.shape[:-2], 1, older.shape[-1]), dtype=older.dtype, device=api.device(older))
     older = xp.concat([older, row], axis=-2)
     return xp.concat([older, xp.vecdot(steps, newest[..., None, :])[..., None]], axis=-1)
+
+
+def used(products: Array) -> Array:
+    """Return which pairs there are, shape (..., m): those with the product 1, and not 0."""
+    return api.array_namespace(products).linalg.diagonal(products) > 0.5
 
 
 def slope_of(point: Point) -> Array:
@@ -186,9 +175,8 @@ def direction(point: Point, steps: Array, slopes: Array, products: Array, shorte
     xp = api.array_namespace(point.potential)
     slope = slope_of(point)
     # Used pairs have the product 1; a row of zeros gets it, too, so that the systems can be solved.
-    used = xp.any(steps != 0, axis=-1, keepdims=True)
     identity = xp.eye(steps.shape[-2], dtype=products.dtype, device=api.device(products))
-    upper = xp.where(used, products, identity)
+    upper = xp.where(used(products)[..., None], products, identity)
     alpha = xp.linalg.solve(upper, xp.vecdot(steps, slope[..., None, :])[..., None])
     relative = slope - xp.sum(slopes * alpha, axis=-2)
     # Kept away from 0, so that no quotient overflows: such columns weigh nothing.

@@ -62,7 +62,7 @@ def read_and_exponentiate(scores: Any) -> None:
             part = scores[start : min(start + len(tile), piece.stop)]
             np.exp(part, out=tile[: len(part)])
 
-    host.in_threads(work, host.pieces(scores.shape, 2**23))
+    host.in_threads(work, host.slices(scores.shape, 2**23))
 
 
 def multiply(features: Any, weights: Any) -> None:
