@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_compiled_passes_are_those_of_numpy(compiled: Any, dtype: Any, scale: fl
             scores = np.clip(random.normal(size=(2, rows, 515)) * scale, -6e4, 6e4).astype(dtype)
         scores[0, 0, 5] = -np.inf
         price, start, x = random.normal(size=(3, 2, 515)) * min(scale, 40)
-        start = -np.abs(start) / min(scale, 40)  # so that rows keep an entry of about 1
+        start = np.maximum(-np.abs(start), -20)  # rows' sums are not to be so small that what underflows matters
         found, ends = [], []
         for passes in (blocked, compiled):
             entries, of = np.empty(scores.shape, kind), blocked.Rows(*np.empty((4, 2, rows)))
@@ -164,6 +165,150 @@ def test_a_kernel_serves_potentials_as_far_as_it_says(passes: str, request: pyte
             np.testing.assert_allclose(masses.log_columns, expected, atol=3e-7)
         sweep(made.potential[0] + np.linspace(0, 1.01 * made.reach, 12))
         assert sweep._made is not made
+
+
+@pytest.fixture(params=["blocked", "compiled"])
+def either_passes(request: pytest.FixtureRequest) -> None:
+    """Both kinds of passes, one after the other."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled")
+
+
+@pytest.mark.usefixtures("either_passes")
+def test_a_problem_with_a_nan_leaves_the_others_alone() -> None:
+    """Also one with a label whose entries vanish unless they are made with care."""
+    scores = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
+    scores[1, :, 2] -= 300
+    alone = ia.sinkhorn(scores[1])
+    scores[0, 0, 0] = np.nan
+    found = ia.sinkhorn(scores, check_finite=False)
+    assert np.isnan(found.plan[0]).any()
+    assert found.converged[1]
+    np.testing.assert_allclose(found.plan[1], alone.plan, atol=1e-4)
+
+
+@pytest.mark.usefixtures("either_passes")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_potential_is_too_far(dtype: Any) -> None:
+    """Not even where the rounding of a price is more than exp() can take."""
+    random = np.random.default_rng(0)
+    scores = (random.normal(size=(14, 6)) * 200).astype(dtype)
+    scores[random.random(scores.shape) < 0.3] = -np.inf
+    scores[:, 0] = 0
+    sweep = kernel.KernelSweep(scores, 1.0)
+    for far in (1e12, 1e17, 1e22, 1e30, 1e100):
+        potential = random.normal(size=6) * far
+        found = sweep(potential)
+        expected = logsumexp(literal_log_plan(scores.astype(float), potential, 1.0), axis=0)
+        np.testing.assert_allclose(found.log_columns, expected, atol=1e-14 * far)
+        assert np.isfinite(found.log_normalizers)
+        np.testing.assert_allclose(next(sweep.iter_plan(potential)).sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(sweep.apply(potential, np.ones(6)), 1, atol=1e-12)
+
+
+def test_a_label_that_is_all_but_forbidden_is_no_proof() -> None:
+    scores = np.random.default_rng(0).normal(size=(20, 5))
+    scores[:, 2], scores[:, 3] = -1e30, -1e30 / 3
+    assert ia.sinkhorn(scores).status is ia.Status.STALLED
+
+
+@pytest.mark.usefixtures("either_passes")
+@pytest.mark.parametrize("unit", [1e-39, 1e-30, 1e30, 1e37])
+def test_units_at_the_ends_of_single_precision(unit: float) -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(17, 6)) * unit
+    scores = (scores - scores.max(axis=1, keepdims=True)).astype(np.float32)
+    potential = random.normal(size=6) * unit
+    exact = np.exp(literal_log_plan(scores.astype(float), potential, unit))
+    (plan,) = kernel.KernelSweep(scores, unit).iter_plan(potential)
+    np.testing.assert_allclose(plan, exact, rtol=3e-7)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_near_the_largest_number() -> None:
+    scores = np.array([[1e308, 0.0], [1e308, -1e308], [1.2e308, 1.0]])
+    np.testing.assert_allclose(ia.mira(scores).objective, -(scores[:, 0] / 3).sum())
+
+
+def test_labels_of_rows_that_are_far_up() -> None:
+    """There prices are below the rounding of a score."""
+    scores = np.full((6, 2), 1e16)
+    for given in (scores, scores.astype(np.float32), ia.StreamedScores(scores, chunk_rows=4)):
+        found = ia.assign(given, epsilon=0.1, prior=np.array([0.2, 0.8], getattr(given, "dtype", float)), strength=1)
+        np.testing.assert_array_equal(found.labels, 1)
+
+
+def test_a_potential_may_be_written_to_afterwards() -> None:
+    scores, potential = some_scores(), np.zeros(6)
+    sweep = kernel.KernelSweep(scores, EPSILON)
+    for i in range(6):
+        potential[i] += i / 2
+        expected = np.exp(literal_log_plan(scores, potential))
+        np.testing.assert_allclose(sweep.apply(potential, np.arange(6.0)), expected @ np.arange(6.0), atol=1e-12)
+
+
+@pytest.mark.usefixtures("either_passes")
+@pytest.mark.parametrize("name", ["fill", "sweep", "normalize"])
+def test_an_interrupted_pass_is_made_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = some_scores((40, 6))
+    sweep = kernel.KernelSweep(scores, EPSILON)
+    here, there = np.random.default_rng(0).normal(size=(2, 6))
+    expected = sweep(here).log_columns
+    passes = host.passes(scores.size)
+    whole = getattr(passes, name)
+
+    def interrupted(*given: Any) -> None:
+        whole(*given)
+        raise KeyboardInterrupt
+
+    far = 1e3 * there if name == "fill" else there
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(sweep.iter_plan(far))
+    np.testing.assert_allclose(sweep.apply(here, np.ones(6)), 1, rtol=1e-12)
+    np.testing.assert_allclose(sweep(here).log_columns, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_no_thread_works_on(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(task: int) -> int:
+        begun.append(task)
+        if task == 3:
+            raise error(task)
+        time.sleep(0.02)
+        ended.append(task)
+        return task
+
+    with pytest.raises(error, match="3"):
+        host.in_threads(work, list(range(50)))
+    assert sorted([3, *ended]) == sorted(begun)
+    assert len(begun) < 10
+    assert host.in_threads(lambda task: -task, list(range(50))) == [-task for task in range(50)]
+
+
+def test_torch_with_a_default_device() -> None:
+    """What is made on the way is where the scores are."""
+    scores = torch.from_numpy(some_scores())
+    try:
+        torch.set_default_device("meta")
+        found = ia.mira(scores)
+        devices = {found.plan.device.type, found.potential.device.type, found.labels.device.type}
+    finally:
+        torch.set_default_device(None)
+    assert devices == {"cpu"}
+
+
+def test_torch_views_that_are_negated_when_read() -> None:
+    scores = torch.view_as_complex(torch.from_numpy(np.random.default_rng(0).normal(size=(9, 4, 2)))).conj().imag
+    assert scores.is_neg()
+    found = ia.mira(scores)
+    torch.testing.assert_close(found.plan, ia.mira(scores.resolve_neg()).plan)
+    assert found.verify().error_bound < 1e-4
 
 
 def test_the_plan_is_made_where_the_kernel_was() -> None:
