@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import count
 from types import ModuleType
@@ -41,24 +41,31 @@ def _pool(number: int, process: int) -> ThreadPoolExecutor:
 def in_threads(work: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
     """Return the results of tasks, in their order; NumPy and compiled code release the interpreter's lock.
 
-    The caller's thread works, too, and whoever is done takes the next task: a thread that sleeps wakes up late.
+    The caller's thread works, too, and whoever is done takes the next task: a thread that sleeps wakes up late. After
+    an error no task is begun any more, and it is raised when none is under way.
     """
     helpers = min(threads(), len(tasks)) - 1
     if helpers < 1:
         return [work(task) for task in tasks]
     found: list[Any] = [None] * len(tasks)
-    following = count()
+    following, left = count(), [len(tasks)]
 
     def take() -> None:
-        while (i := next(following)) < len(tasks):
-            found[i] = work(tasks[i])
+        try:
+            while (i := next(following)) < left[0]:
+                found[i] = work(tasks[i])
+        except BaseException:
+            left[0] = 0
+            raise
 
     others = [_pool(threads() - 1, os.getpid()).submit(take) for _ in range(helpers)]
     try:
         take()
     finally:
-        for other in others:
-            other.result()
+        begun = [other for other in others if not other.cancel()]  # the others' threads are busy elsewhere
+        wait(begun)
+    for other in begun:
+        other.result()
     return found
 
 

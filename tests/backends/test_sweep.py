@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_compiled_passes_are_those_of_numpy(compiled: Any, dtype: Any, scale: fl
             scores = np.clip(random.normal(size=(2, rows, 515)) * scale, -6e4, 6e4).astype(dtype)
         scores[0, 0, 5] = -np.inf
         price, start, x = random.normal(size=(3, 2, 515)) * min(scale, 40)
-        start = -np.abs(start)
+        start = np.maximum(-np.abs(start), -20)  # rows' sums are not to be so small that what underflows matters
         found, ends = [], []
         for passes in (blocked, compiled):
             entries, of = np.empty(scores.shape, kind), blocked.Rows(*np.empty((4, 2, rows)))
@@ -164,6 +165,27 @@ def test_a_kernel_serves_potentials_as_far_as_it_says(passes: str, request: pyte
             np.testing.assert_allclose(masses.log_columns, expected, atol=3e-7)
         sweep(made.potential[0] + np.linspace(0, 1.01 * made.reach, 12))
         assert sweep._made is not made
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_no_thread_works_on(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(task: int) -> int:
+        begun.append(task)
+        if task == 3:
+            raise error(task)
+        time.sleep(0.02)
+        ended.append(task)
+        return task
+
+    with pytest.raises(error, match="3"):
+        host.in_threads(work, list(range(50)))
+    assert sorted([3, *ended]) == sorted(begun)
+    assert len(begun) < 10
+    assert host.in_threads(lambda task: -task, list(range(50))) == [-task for task in range(50)]
 
 
 def test_the_plan_is_made_where_the_kernel_was() -> None:
