@@ -34,7 +34,7 @@ def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
     if xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits < 32:
         array = xp.astype(array, xp.float32)  # NumPy has no bfloat16
     if api.is_torch_array(array):
-        array = array.detach()
+        array = array.detach().resolve_neg()
     if api.is_array_api_strict_namespace(xp):
         array = api.to_device(array, xp.Device("CPU_DEVICE"))
     elif not api.is_jax_array(array):  # which NumPy can read wherever it is
@@ -45,7 +45,7 @@ def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
 def constant(array: Array) -> Array:
     """Return an array as it is computed with: without its history in torch's autograd, in the machine's byte order."""
     if api.is_torch_array(array):
-        return array.detach()
+        return array.detach().resolve_neg()
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         return array.astype(array.dtype.newbyteorder("="))
     return array

@@ -355,10 +355,10 @@ def _solve(sweep: Sweep, family: Family, start: Array, step: Step, **limits: Any
     native: Sweep | None = getattr(sweep, "numpy", None)
     if native is None:
         return solve(sweep, family, start, step, **limits)
-    xp = api.array_namespace(start)
+    xp, device = api.array_namespace(start), api.device(start)
 
     def given(found: Any) -> Any:
-        return type(found)(*map(given, found)) if isinstance(found, tuple) else xp.asarray(found)
+        return type(found)(*map(given, found)) if isinstance(found, tuple) else xp.asarray(found, device=device)
 
     ask, ceiling = limits["feasible"], limits["ceiling"]
     limits["feasible"] = ask and (lambda: on_host(ask(), bool))

@@ -122,6 +122,6 @@ def as_numpy(array: Array) -> NDArray[Any]:
     if api.is_torch_array(array):
         import torch
 
-        array = array.detach()
+        array = array.detach().resolve_neg()
         return np.asarray(array.float() if array.dtype == torch.bfloat16 else array)
     return np.asarray(array)

@@ -188,6 +188,26 @@ def test_after_an_error_no_thread_works_on(error: type[BaseException], monkeypat
     assert host.in_threads(lambda task: -task, list(range(50))) == [-task for task in range(50)]
 
 
+def test_torch_with_a_default_device() -> None:
+    """What is made on the way is where the scores are."""
+    scores = torch.from_numpy(some_scores())
+    try:
+        torch.set_default_device("meta")
+        found = ia.mira(scores)
+        devices = {found.plan.device.type, found.potential.device.type, found.labels.device.type}
+    finally:
+        torch.set_default_device(None)
+    assert devices == {"cpu"}
+
+
+def test_torch_views_that_are_negated_when_read() -> None:
+    scores = torch.view_as_complex(torch.from_numpy(np.random.default_rng(0).normal(size=(9, 4, 2)))).conj().imag
+    assert scores.is_neg()
+    found = ia.mira(scores)
+    torch.testing.assert_close(found.plan, ia.mira(scores.resolve_neg()).plan)
+    assert found.verify().error_bound < 1e-4
+
+
 def test_the_plan_is_made_where_the_kernel_was() -> None:
     """Beside the scores there is one matrix of their size; a later pass makes the kernel again."""
     scores = np.random.default_rng(0).normal(size=(2000, 500)).astype(np.float32)
