@@ -96,7 +96,8 @@ class ChunkedSweep:
     def labels(self, potential: Array) -> Array:
         xp = api.array_namespace(potential)
         wide = (xp.astype(chunk, self.vector_dtype, copy=False) for chunk in self._chunks())
-        found = [xp.argmax(chunk - potential, axis=-1) for chunk in wide]
+        # Shifted first, lest large scores swallow the price.
+        found = [xp.argmax(chunk - xp.max(chunk, axis=-1, keepdims=True) - potential, axis=-1) for chunk in wide]
         return xp.concat([xp.astype(potential[:0], integer(potential)), *found])
 
     def apply(self, potential: Array, x: Array) -> Array:

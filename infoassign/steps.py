@@ -116,7 +116,8 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
         none = xp.zeros(point.dual.shape, dtype=xp.bool, device=device)
         anything = xp.full_like(point.dual, inf)
         return plain_step(family, point), Memory(point, required, none, anything, pairs, pairs, pairs[..., :0])
-    failed = memory.accelerated & ~(point.dual >= memory.required)  # so written, a NaN is not good enough
+    # So written, neither a NaN nor an overflow is good enough.
+    failed = memory.accelerated & ~((point.dual >= memory.required) & (point.dual < inf))
     step = (point.potential - memory.point.potential) / family.epsilon
     length = xp.max(xp.abs(step), axis=-1)
     grown = xp.where(memory.accelerated, xp.maximum(memory.radius, GROW * length), memory.radius)

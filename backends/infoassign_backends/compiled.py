@@ -31,6 +31,8 @@ TOGETHER = 8
 """Rows that are worked on together."""
 LARGEST = 4000.0
 """Exponents up to here are made in single precision."""
+LEAST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**120
+"""Scales from and up to which single precision has them, as the sum of two numbers."""
 REORDER = {"contract", "nsz", "arcp", "reassoc"}
 UNIT = log(2)
 
@@ -334,6 +336,7 @@ def _fill(
     problems, rows, columns = scores.shape
     kept = kernel.shape[1] == rows
     y, weights = np.empty(columns), np.empty(TOGETHER)
+    single = scores.itemsize < 8 and LEAST_SCALE < scale < LARGEST_SCALE
     scale_high = np.float32(scale)
     scale_rest = np.float32(scale - np.float64(scale_high))
     high, rest = np.empty(columns, np.float32), np.empty(columns, np.float32)
@@ -354,7 +357,7 @@ def _fill(
                     most[p, i] = np.nan if bad else most[p, i]
                     shift[p, i] = np.nan
                     e[:] = np.nan
-                elif scores.itemsize < 8 and abs(largest) * scale + dearest < LARGEST:
+                elif single and abs(largest) * scale + dearest < LARGEST:
                     h = np.float32(largest * scale)
                     if dearest > 0:
                         h = highest_exponent(scores[p, i], scale_high, high)

@@ -14,6 +14,7 @@ made where the kernel was, which a later pass then makes anew: beside the scores
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import log
 from threading import RLock
 from typing import Any, NamedTuple
@@ -81,8 +82,9 @@ class KernelSweep:
         self._lock = RLock()
         self._made: Made | None = None
         made = self._make(np.zeros((len(self._scores), columns)))
-        self.offset = self._shown(made.rows.largest.mean(axis=1))
-        with np.errstate(invalid="ignore"):
+        self._largest = made.rows.largest
+        self.offset = self._shown((self._largest / self.rows).sum(axis=1))  # whose sum might overflow
+        with np.errstate(over="ignore", invalid="ignore"):
             self.span = self._shown(((made.rows.largest - made.rows.least) / epsilon).max(axis=1))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,7 +94,18 @@ class KernelSweep:
         return values.reshape((*self._batch, *values.shape[1:]))
 
     def _taken(self, vector: Any) -> Float:
-        return np.ascontiguousarray(vector, dtype=np.float64).reshape(len(self._scores), -1)
+        # A copy: what is remembered of a potential must not change with the caller's array.
+        return np.array(vector, dtype=np.float64, order="C").reshape(len(self._scores), -1)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out; what an error or an interrupt leaves half made is made anew."""
+        with self._lock:
+            try:
+                yield
+            except BaseException:
+                self._made = None
+                raise
 
     def _sum(self, work: Callable[[Piece], Float]) -> Float:
         """Add up what is made of the pieces, vectors of the columns."""
@@ -119,15 +132,26 @@ class KernelSweep:
 
         mass = self._sum(fill)
         far = reach(self.plan_dtype, self.rows, mass)
-        poor = np.any(mass == 0) or far < DRIFT[np.finfo(self.plan_dtype).bits] / 2
-        if poor and np.all(np.isfinite(mass)):
+        if np.any(mass == 0) or far < DRIFT[np.finfo(self.plan_dtype).bits] / 2:
             highest = np.full_like(price, -np.inf)
             for piece in self._shares:
                 found = self._passes.tops(self._scores[piece], price[piece[0]], self._epsilon, of(piece))
                 np.maximum(highest[piece[0]], found, out=highest[piece[0]])
-            log_start = np.where(highest > -np.inf, highest, 0.0)
+            # Where there is a NaN nothing is known; the other problems of the batch do not care.
+            usable = (highest > -np.inf) & np.isfinite(mass)
+            log_start = np.where(usable, np.minimum(highest, 1.0), 0.0)
             mass = self._sum(fill)
             far = reach(self.plan_dtype, self.rows, mass)
+            # In theory no row's sum is much below 1, and no column is empty. But prices may be so high that their
+            # rounding is more than exp() can take: then columns that are lost have the mass of their largest entry.
+            empty = usable & ~((mass > 0) & (mass < np.inf))
+            wild = np.any(usable & ((rows.sums.min(axis=1) < 0.25)[:, None] | empty), axis=1, keepdims=True)
+            if np.any(wild):
+                log_start = np.where(wild, 0.0, log_start)
+                mass = self._sum(fill)
+                lost = wild & usable & (mass == 0)
+                log_start, mass = np.where(lost, np.minimum(highest, 0.0), log_start), np.where(lost, 1.0, mass)
+                far = -1.0  # it serves no other potential
         self._made = made = Made(potential, log_start, entries, rows, mass, far)
         self._swept = potential
         return made
@@ -160,7 +184,7 @@ class KernelSweep:
 
     def __call__(self, potential: Any) -> Masses:
         v = self._taken(potential)
-        with self._lock:
+        with self._alone():
             made, log_scale, least = self._near(v)
             mass = made.mass
             if not (np.array_equal(v, made.potential) and np.array_equal(v, self._swept)):
@@ -172,7 +196,7 @@ class KernelSweep:
         return Masses(self._shown(log_columns), self._shown(normalizers), self.rows)
 
     def iter_plan(self, potential: Any) -> Iterator[NDArray[Any]]:
-        with self._lock:
+        with self._alone():
             made, scale = self._at(potential)
             in_threads(
                 lambda piece: self._passes.normalize(made.entries[piece], scale[piece[0]], made.rows.sums[piece]),
@@ -185,8 +209,14 @@ class KernelSweep:
         v = self._taken(potential)
 
         def largest(piece: Piece) -> NDArray[Any]:
-            some, price = self._scores[piece], v[piece[0], None, :]
-            return np.concatenate([(some[:, tile] - price).argmax(axis=2) for tile in tiles(some.shape)], axis=1)
+            some, largest, price = self._scores[piece], self._largest[piece], v[piece[0], None, :]
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = [
+                    # Shifted first, lest large scores swallow the price.
+                    (some[:, tile] - largest[:, tile, None] - price).argmax(axis=2)
+                    for tile in tiles(some.shape)
+                ]
+            return np.concatenate(found, axis=1)
 
         found = np.empty(self._scores.shape[:2], np.int64)
         for piece, labels in zip(self._shares, in_threads(largest, self._shares), strict=True):
@@ -195,7 +225,7 @@ class KernelSweep:
 
     def apply(self, potential: Any, x: Any) -> Float:
         weights = self._taken(x)
-        with self._lock:
+        with self._alone():
             made, scale = self._at(potential)
             weights = scale * weights
             parts = in_threads(
@@ -207,21 +237,22 @@ class KernelSweep:
         return self._shown(out)
 
     def apply_transpose(self, potential: Any, y: Any) -> Float:
-        with self._lock:
+        with self._alone():
             made, scale = self._at(potential)
             weights = self._taken(y) / made.rows.sums
             total = self._sum(lambda piece: self._passes.times_rows(made.entries[piece], weights[piece]))
         return self._shown(scale * total)
 
     def log_column_sums(self) -> Float:
-        with self._lock:
+        with self._alone():
             made = self._made
             if made is None or np.any(made.potential):
                 made = self._make(np.zeros((len(self._scores), self._scores.shape[2])))
             # exp(s / epsilon) is E exp(log_start + these), of which the largest is taken out.
             logs = made.rows.shift + made.rows.largest / self._epsilon
             highest = logs.max(axis=1, keepdims=True)
-            weights = np.exp(logs - highest)
+            with np.errstate(invalid="ignore"):  # a NaN is to be seen
+                weights = np.exp(logs - highest)
             total = self._sum(lambda piece: self._passes.times_rows(made.entries[piece], weights[piece]))
         bits = np.finfo(self.plan_dtype).bits
         if np.any(total < self.rows * 2.0 ** (LOWEST[bits] + NEGLIGIBLE[bits])):  # in which underflow may matter

@@ -167,6 +167,109 @@ def test_a_kernel_serves_potentials_as_far_as_it_says(passes: str, request: pyte
         assert sweep._made is not made
 
 
+@pytest.fixture(params=["blocked", "compiled"])
+def either_passes(request: pytest.FixtureRequest) -> None:
+    """Both kinds of passes, one after the other."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled")
+
+
+@pytest.mark.usefixtures("either_passes")
+def test_a_problem_with_a_nan_leaves_the_others_alone() -> None:
+    """Also one with a label whose entries vanish unless they are made with care."""
+    scores = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
+    scores[1, :, 2] -= 300
+    alone = ia.sinkhorn(scores[1])
+    scores[0, 0, 0] = np.nan
+    found = ia.sinkhorn(scores, check_finite=False)
+    assert np.isnan(found.plan[0]).any()
+    assert found.converged[1]
+    np.testing.assert_allclose(found.plan[1], alone.plan, atol=1e-4)
+
+
+@pytest.mark.usefixtures("either_passes")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_potential_is_too_far(dtype: Any) -> None:
+    """Not even where the rounding of a price is more than exp() can take."""
+    random = np.random.default_rng(0)
+    scores = (random.normal(size=(14, 6)) * 200).astype(dtype)
+    scores[random.random(scores.shape) < 0.3] = -np.inf
+    scores[:, 0] = 0
+    sweep = kernel.KernelSweep(scores, 1.0)
+    for far in (1e12, 1e17, 1e22, 1e30, 1e100):
+        potential = random.normal(size=6) * far
+        found = sweep(potential)
+        expected = logsumexp(literal_log_plan(scores.astype(float), potential, 1.0), axis=0)
+        np.testing.assert_allclose(found.log_columns, expected, atol=1e-14 * far)
+        assert np.isfinite(found.log_normalizers)
+        np.testing.assert_allclose(next(sweep.iter_plan(potential)).sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(sweep.apply(potential, np.ones(6)), 1, atol=1e-12)
+
+
+def test_a_label_that_is_all_but_forbidden_is_no_proof() -> None:
+    scores = np.random.default_rng(0).normal(size=(20, 5))
+    scores[:, 2], scores[:, 3] = -1e30, -1e30 / 3
+    assert ia.sinkhorn(scores).status is ia.Status.STALLED
+
+
+@pytest.mark.usefixtures("either_passes")
+@pytest.mark.parametrize("unit", [1e-39, 1e-30, 1e30, 1e37])
+def test_units_at_the_ends_of_single_precision(unit: float) -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(17, 6)) * unit
+    scores = (scores - scores.max(axis=1, keepdims=True)).astype(np.float32)
+    potential = random.normal(size=6) * unit
+    exact = np.exp(literal_log_plan(scores.astype(float), potential, unit))
+    (plan,) = kernel.KernelSweep(scores, unit).iter_plan(potential)
+    np.testing.assert_allclose(plan, exact, rtol=3e-7)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_near_the_largest_number() -> None:
+    scores = np.array([[1e308, 0.0], [1e308, -1e308], [1.2e308, 1.0]])
+    np.testing.assert_allclose(ia.mira(scores).objective, -(scores[:, 0] / 3).sum())
+
+
+def test_labels_of_rows_that_are_far_up() -> None:
+    """There prices are below the rounding of a score."""
+    scores = np.full((6, 2), 1e16)
+    for given in (scores, scores.astype(np.float32), ia.StreamedScores(scores, chunk_rows=4)):
+        found = ia.assign(given, epsilon=0.1, prior=np.array([0.2, 0.8], getattr(given, "dtype", float)), strength=1)
+        np.testing.assert_array_equal(found.labels, 1)
+
+
+def test_a_potential_may_be_written_to_afterwards() -> None:
+    scores, potential = some_scores(), np.zeros(6)
+    sweep = kernel.KernelSweep(scores, EPSILON)
+    for i in range(6):
+        potential[i] += i / 2
+        expected = np.exp(literal_log_plan(scores, potential))
+        np.testing.assert_allclose(sweep.apply(potential, np.arange(6.0)), expected @ np.arange(6.0), atol=1e-12)
+
+
+@pytest.mark.usefixtures("either_passes")
+@pytest.mark.parametrize("name", ["fill", "sweep", "normalize"])
+def test_an_interrupted_pass_is_made_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = some_scores((40, 6))
+    sweep = kernel.KernelSweep(scores, EPSILON)
+    here, there = np.random.default_rng(0).normal(size=(2, 6))
+    expected = sweep(here).log_columns
+    passes = host.passes(scores.size)
+    whole = getattr(passes, name)
+
+    def interrupted(*given: Any) -> None:
+        whole(*given)
+        raise KeyboardInterrupt
+
+    far = 1e3 * there if name == "fill" else there
+    with monkeypatch.context() as patch:
+        patch.setattr(passes, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(sweep.iter_plan(far))
+    np.testing.assert_allclose(sweep.apply(here, np.ones(6)), 1, rtol=1e-12)
+    np.testing.assert_allclose(sweep(here).log_columns, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_after_an_error_no_thread_works_on(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
