@@ -54,7 +54,7 @@ def cases() -> list[tuple[str, Case]]:
     unusable[:, 4] = -np.inf
     faint = normal.copy()
     faint[:, 1] -= 3000 * np.arange(1, 18)
-    large = random.normal(size=(70, 1000)) * 3
+    large = random.normal(size=(140, 1000)) * 3
     # Label 2 weighs exp(-80) in the first row and less in the others, until their favourite, label 1, is dear.
     fading = np.full((2, 17, 3), -60.0)
     fading[0] = 0
