@@ -54,7 +54,14 @@ def cases() -> list[tuple[str, Case]]:
     unusable[:, 4] = -np.inf
     faint = normal.copy()
     faint[:, 1] -= 3000 * np.arange(1, 18)
-    large = random.normal(size=(70, 400)) * 3
+    large = random.normal(size=(140, 1000)) * 3
+    # Label 2 weighs exp(-80) in the first row and less in the others, until their favourite, label 1, is dear.
+    fading = np.full((2, 17, 3), -60.0)
+    fading[0] = 0
+    fading[1, 0] = 0, -60, -80
+    fading[1, 1:, 1:] = 0, -110
+    dear = np.zeros((2, 2, 3))
+    dear[1, 1, 1] = 38
     return [
         ("normal", case(normal)),
         ("one row", case(normal[:1])),
@@ -65,6 +72,7 @@ def cases() -> list[tuple[str, Case]]:
         ("far potentials", case(masked, 0.0, 300.0, 300.0, 1.0)),
         ("a batch", case(random.normal(size=(3, 17, 6)) * 4, 0.0, 1.0, 300.0)),
         ("a batch of batches", case(random.normal(size=(2, 2, 33, 30)) * 4)),
+        ("a batch with a label that is not as faint at another potential", Case(0.3 * fading + 1, dear * 0.3, 0.3)),
         ("more than a tile", case(large)),
         ("rows far apart", case(np.round(normal, 2) + 2.0**20 * np.arange(17)[:, None])),
         ("scores of 1e30", case(normal * 1e30, epsilon=1e30)),
