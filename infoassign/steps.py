@@ -85,8 +85,8 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     """Make a step of L-BFGS on the dual, or a plain step where the last one was not good enough.
 
     In units of epsilon the dual's gradient is ``wbar - u`` and the diagonal of its Hessian about ``-u``, so that
-    ``1 / u`` is the metric to start from; the plain step is then about the gradient step. The step that led here is
-    kept if the dual rose by a fixed part of what a plain step guarantees, up to rounding. Otherwise what was
+    ``1 / u`` is the metric to start from; the plain step is then about beta times the gradient step. The step that led
+    here is kept if the dual rose by a fixed part of what a plain step guarantees, up to rounding. Otherwise what was
     remembered is forgotten, a plain step is made from where it left, and the next accelerated step is kept short. So
     the guaranteed rises add up, which a bounded dual allows only if they vanish: this converges from everywhere, as
     plain steps do (A12).
