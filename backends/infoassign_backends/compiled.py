@@ -9,6 +9,8 @@ are not huge they are made in single precision and yet are good to 2^-26: the wh
 first, and what is left, ``s c - (q + n)``, is a fused multiply-add whose addend is exactly a single number, since row
 shifts are integers and prices are split into a multiple of 2^-10 and a small rest. In all other rows they are made in
 double precision.
+
+All is in one file, since numba's cache sees changes of the file of a pass only.
 """
 
 from functools import cache
@@ -435,25 +437,29 @@ def raise_tops(scores: Any, origin: Any, scale: Any, price: Any, shift: Any, out
 
 
 NUMBER, VECTORS = types.float64, types.float64[:, ::1]
-SIGNATURES = {
-    _fill: (NUMBER, VECTORS, VECTORS, "kernel", VECTORS, VECTORS, VECTORS, VECTORS, VECTORS),
-    _tops: (NUMBER, VECTORS, VECTORS, VECTORS, VECTORS),
-    _sweep: (VECTORS, VECTORS, VECTORS),
-    _rows: (VECTORS, VECTORS),
-    _columns: (VECTORS, VECTORS),
-    _normalize: (VECTORS, VECTORS),
+ARGUMENTS: dict[Any, tuple[Any, ...]] = {
+    _fill: ("read", NUMBER, VECTORS, VECTORS, "written", VECTORS, VECTORS, VECTORS, VECTORS, VECTORS),
+    _tops: ("read", NUMBER, VECTORS, VECTORS, VECTORS, VECTORS),
+    _sweep: ("read", VECTORS, VECTORS, VECTORS),
+    _rows: ("read", VECTORS, VECTORS),
+    _columns: ("read", VECTORS, VECTORS),
+    _normalize: ("written", VECTORS, VECTORS),
 }
-"""The arguments after the first of every pass."""
+"""Those of every pass; matrices are read or written."""
 
 
 @cache
 def compiled(function: Any, *dtypes: np.dtype[Any]) -> Any:
     """Compile a pass for matrices of some dtypes, or load it from numba's cache where that can be written."""
-    first, *others = (types.Array(numba.from_dtype(dtype), 3, "C", readonly=True) for dtype in dtypes)
-    kernel = types.Array(numba.from_dtype(dtypes[-1]), 3, "C")
-    written = function in (_fill, _normalize)
-    arguments = [kernel if kind == "kernel" else kind for kind in SIGNATURES[function]]
-    signature = types.void(kernel if written and not others else first, *arguments)
+    matrices = iter(dtypes)
+
+    def kind(of: Any) -> Any:
+        if of not in ("read", "written"):
+            return of
+        # Declared read-only, also arrays that are not will do.
+        return types.Array(numba.from_dtype(next(matrices)), 3, "C", readonly=of == "read")
+
+    signature = types.void(*map(kind, ARGUMENTS[function]))
     options = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(signature, cache=True, **options)(function)
