@@ -16,6 +16,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Without a device Triton's kernels are interpreted, which has to be said before they are loaded.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 torch.set_num_threads(1)
 settings.register_profile("infoassign", deadline=None)
 # pytest --hypothesis-profile ci: more examples, always the same. deep: hours; with --hypothesis-seed to do it again.

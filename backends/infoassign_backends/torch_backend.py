@@ -1,22 +1,31 @@
-"""torch tensors: NumPy's sweeps in the same memory on the CPU, the log domain on other devices; outside autograd.
+"""torch tensors: NumPy's sweeps in the same memory on the CPU, kernels on CUDA, the log domain elsewhere; no autograd.
 
 An assignment is a constant of the training step that uses it (MIRA, eq. 8), so the scores are detached: no sweep is
 recorded by autograd, and its memory does not grow with their number.
 """
 
+import logging
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from infoassign_backends import kernel, reference
+from infoassign_backends import kernel
 from infoassign_backends.host import as_numpy
 from infoassign_backends.joint_torch import off_diagonal, off_diagonal_and_gradients, product
-from infoassign_backends.protocol import Masses, Sweep
+from infoassign_backends.protocol import Backend, Masses, Sweep
 
 __all__ = ["TorchSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
+
+LOG = logging.getLogger("infoassign")
+OLDEST = (8, 0)
+"""Compute capability that the kernels are compiled and tested for at least."""
+SERVED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 def _tensor(found: Any) -> Tensor:
@@ -62,17 +71,44 @@ class TorchSweep:
         return values.amax(dim=-1)
 
 
+@cache
+def elsewhere(device: torch.device, dtype: torch.dtype) -> Backend:
+    """Return what passes over tensors that are not on the CPU; that it is the slow way is said once."""
+    reason = _unserved(device, dtype)
+    name = "torch_triton" if reason is None else "reference"
+    if reason is not None:
+        LOG.warning("scores of %s on %s take the array-API passes, which are slower: %s", dtype, device, reason)
+    return cast(Backend, import_module(f"infoassign_backends.{name}"))
+
+
+def _unserved(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why the kernels cannot be used, None if they can."""
+    if device.type != "cuda":
+        return f"there are no kernels for {device.type}"
+    if torch.version.hip is not None:
+        return "the kernels have not been tried on ROCm"
+    if torch.cuda.get_device_capability(device) < OLDEST:
+        return "the kernels are for compute capability {}.{} or higher".format(*OLDEST)
+    if dtype not in SERVED:
+        return "there are no kernels for this dtype"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    return None
+
+
 def prepare(scores: Tensor, epsilon: float) -> Sweep:
     """Prepare torch scores; see :class:`infoassign_backends.protocol.Backend`."""
     scores = scores.detach()
-    return TorchSweep(scores, epsilon) if scores.device.type == "cpu" else reference.prepare(scores, epsilon)
+    if scores.device.type == "cpu":
+        return TorchSweep(scores, epsilon)
+    return elsewhere(scores.device, scores.dtype).prepare(scores, epsilon)
 
 
 def masses(scores: Tensor, potential: Tensor, epsilon: float, offset: float, known: Tensor) -> Masses:
     """Pass once over torch scores; see :class:`infoassign_backends.protocol.Backend`."""
     scores = scores.detach()
     if scores.device.type != "cpu":
-        return reference.masses(scores, potential, epsilon, offset, known)
+        return elsewhere(scores.device, scores.dtype).masses(scores, potential, epsilon, offset, known)
     found = kernel.masses(as_numpy(scores), as_numpy(potential), epsilon, offset, as_numpy(known))
     return Masses(_tensor(found.log_columns), _tensor(found.log_normalizers), found.rows)
 
@@ -81,6 +117,6 @@ def plan(scores: Tensor, potential: Tensor, epsilon: float) -> Tensor:
     """Return the plan of torch scores; see :class:`infoassign_backends.protocol.Backend`."""
     scores = scores.detach()
     if scores.device.type != "cpu":
-        found: Tensor = reference.plan(scores, potential, epsilon)
+        found: Tensor = elsewhere(scores.device, scores.dtype).plan(scores, potential, epsilon)
         return found
     return _tensor(kernel.plan(as_numpy(scores), as_numpy(potential), epsilon))
