@@ -14,8 +14,9 @@ from infoassign.files import check_map, touched
 from infoassign.scores import ONE_IN, SAMPLE, InChunks
 from infoassign.streamed import StreamedScores
 from infoassign.validation import check_factors, positive, weight
+from infoassign_backends import backend_for
 from infoassign_backends.host import slices
-from infoassign_backends.protocol import Array
+from infoassign_backends.protocol import Array, Product, Sweep
 from infoassign_backends.sums import widest
 
 PRODUCT = 2**22
@@ -120,6 +121,13 @@ class FactoredScores(InChunks):
         if self.bias is None:
             return xp.ones(self.prototypes.shape[:1], dtype=xp.bool, device=api.device(self.prototypes))
         return self.bias > -xp.inf
+
+    def prepare(self, epsilon: float, *, check_finite: bool = False) -> Sweep:
+        """Prepare the sweep over them, by tiles if the backend has nothing better."""
+        extent = self.extent
+        product = Product(self.features, self.prototypes, self.temperature, self.bias, extent.shift, extent.span)
+        found = backend_for(self.prototypes).factored(product, epsilon)
+        return super().prepare(epsilon) if found is None else found
 
     def chunks(self) -> Iterator[Array]:
         """Yield the scores, some rows at a time, as they are multiplied out."""

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from infoassign_backends.joint_host import off_diagonal, off_diagonal_and_gradients, product
 from infoassign_backends.kernel import KernelSweep, masses, plan
 from infoassign_backends.protocol import Sweep
+from infoassign_backends.reference import factored
 
-__all__ = ["masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
+__all__ = ["factored", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
 
 
 def prepare(scores: NDArray[Any], epsilon: float) -> Sweep:

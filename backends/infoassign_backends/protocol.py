@@ -106,6 +106,22 @@ class Views(NamedTuple):
     """Shape (N, D), in the order of `all_first`."""
 
 
+class Product(NamedTuple):
+    """Scores ``f_i . p_j / temperature + b_j`` that are not multiplied out."""
+
+    features: Array
+    """Shape (B, D)."""
+    prototypes: Array
+    """Shape (K, D), of the same dtype."""
+    temperature: float
+    bias: Array | None
+    """Shape (K,); ``-inf`` removes a label."""
+    reach: float
+    """A bound on the size of a finite score."""
+    span: float
+    """A bound on the difference of two scores of one row; ``inf`` where a pair is forbidden."""
+
+
 class Backend(Protocol):
     """A module that knows how to pass over the arrays of one library."""
 
@@ -116,6 +132,12 @@ class Backend(Protocol):
         ------
         ValueError
             If epsilon is below the smallest normal number of the dtype of the computation.
+        """
+
+    def factored(self, product: Product, epsilon: float) -> Sweep | None:
+        """Prepare products whose factors are multiplied anew in every pass, with offset 0.
+
+        None where nothing is better than to multiply some rows at a time and pass over them by `masses` and `plan`.
         """
 
     def masses(self, scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:

@@ -13,10 +13,10 @@ from typing import Any
 import array_api_compat as api
 
 from infoassign_backends.joint import off_diagonal, off_diagonal_and_gradients, product
-from infoassign_backends.protocol import Array, Masses, Sweep
+from infoassign_backends.protocol import Array, Masses, Product, Sweep
 from infoassign_backends.sums import accurate_sum, widest
 
-__all__ = ["LogSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
+__all__ = ["LogSweep", "factored", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
 
 
 def check_epsilon(epsilon: float, dtype: Any, xp: Any) -> None:
@@ -130,6 +130,10 @@ class LogSweep:
 def prepare(scores: Array, epsilon: float) -> Sweep:
     """Prepare dense scores; see :class:`infoassign_backends.protocol.Backend`."""
     return LogSweep(scores, epsilon)
+
+
+def factored(product: Product, epsilon: float) -> None:
+    """Return None: tiles are as good; see :class:`infoassign_backends.protocol.Backend`."""
 
 
 def masses(scores: Array, potential: Array, epsilon: float, offset: float, known: Array) -> Masses:

@@ -18,9 +18,18 @@ from torch import Tensor
 from infoassign_backends import kernel
 from infoassign_backends.host import as_numpy
 from infoassign_backends.joint_torch import off_diagonal, off_diagonal_and_gradients, product
-from infoassign_backends.protocol import Backend, Masses, Sweep
+from infoassign_backends.protocol import Backend, Masses, Product, Sweep
 
-__all__ = ["TorchSweep", "masses", "off_diagonal", "off_diagonal_and_gradients", "plan", "prepare", "product"]
+__all__ = [
+    "TorchSweep",
+    "factored",
+    "masses",
+    "off_diagonal",
+    "off_diagonal_and_gradients",
+    "plan",
+    "prepare",
+    "product",
+]
 
 LOG = logging.getLogger("infoassign")
 OLDEST = (8, 0)
@@ -102,6 +111,12 @@ def prepare(scores: Tensor, epsilon: float) -> Sweep:
     if scores.device.type == "cpu":
         return TorchSweep(scores, epsilon)
     return elsewhere(scores.device, scores.dtype).prepare(scores, epsilon)
+
+
+def factored(product: Product, epsilon: float) -> Sweep | None:
+    """Prepare products that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
+    device, dtype = product.features.device, product.features.dtype
+    return None if device.type == "cpu" else elsewhere(device, dtype).factored(product, epsilon)
 
 
 def masses(scores: Tensor, potential: Tensor, epsilon: float, offset: float, known: Tensor) -> Masses:

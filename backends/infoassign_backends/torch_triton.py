@@ -5,7 +5,8 @@ in a CUDA graph. Beside the scores there are only vectors: four doubles a row, a
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from copy import copy
 from functools import cache
 from math import e, log2
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ import triton
 from torch import Tensor
 
 from infoassign_backends import triton_sweep
-from infoassign_backends.protocol import Masses, Sweep
+from infoassign_backends.host import slices
+from infoassign_backends.protocol import Masses, Product, Sweep
 from infoassign_backends.reference import check_epsilon
 
-__all__ = ["TritonSweep", "masses", "plan", "prepare"]
+__all__ = ["TritonSweep", "factored", "masses", "plan", "prepare"]
 
 WHOLE = {False: 2**13, True: 2**12}
 """Columns up to which a program holds whole rows, in single and in double precision; more are passed over twice, the
@@ -52,10 +54,17 @@ def tiles(columns: int, *, wide: bool) -> Shape:
     return Shape(min(64, ENTRIES[wide] // 2 // width), width, 8)
 
 
+def products(*, wide: bool) -> Shape:
+    """Return the shape of a program that multiplies features and prototypes, tile by tile."""
+    return Shape(32, 64, 4) if wide else Shape(128, 64, 8)
+
+
 STRIP = Shape(32, 32, 4)
 """Rows and columns, of programs that look at columns one by one."""
 SLABS = 32
 """Programs among which the rows of such columns are shared."""
+PIECE = 2**24
+"""Entries of a piece of a plan that is not whole in memory."""
 
 
 @cache
@@ -66,9 +75,55 @@ def _processors(device: torch.device) -> int:
     return found
 
 
-def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Make a device the current one, which Triton launches on."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+def launch(
+    device: torch.device, kernel: Any, grid: tuple[int, ...], *given: Any, shape: Shape, **constants: Any
+) -> None:
+    """Launch a kernel on the current stream of a device."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        # Products and sums are fused where it is written, and only there.
+        kernel[grid](*given, num_warps=shape.warps, enable_fp_fusion=False, **constants)
+
+
+class Source(NamedTuple):
+    """What kernels make scores of: a matrix, or features that are multiplied with the rows of another."""
+
+    matrix: Tensor
+    """Shape (P, B, K), or for features (1, B, D); the last axis has stride 1."""
+    factors: Tensor
+    """Prototypes, shape (K, D); of no use where there are none."""
+    bias: Tensor
+    """Shape (K,), float32; of no use without prototypes."""
+    inverse: float
+    """What products are multiplied with."""
+    columns: int
+    depth: int
+    """D; 0 without prototypes."""
+    precision: str
+    """That of products of single precision: "ieee", "tf32" or "tf32x3"."""
+
+    def constants(self) -> dict[str, Any]:
+        """Return what kernels know of the source when they are compiled."""
+        step = min(64, max(16, triton.next_power_of_2(self.depth)))
+        return {
+            "STRIDE": self.matrix.stride(1),
+            "COLUMNS": self.columns,
+            "DEPTH": self.depth,
+            "STEP": step,
+            "PRECISION": self.precision,
+        }
+
+
+class Known(NamedTuple):
+    """What is known of scores before the first sweep; P problems."""
+
+    base: Tensor
+    """What rows are shifted by, shape (P, B), or (1,) for all alike."""
+    offset: Tensor
+    """Shape (P,)."""
+    span: Tensor
+    """Shape (P,)."""
+    reach: Tensor
+    """The largest size of a finite score, shape (P,)."""
 
 
 class TritonSweep:
@@ -76,111 +131,97 @@ class TritonSweep:
 
     Parameters
     ----------
-    scores
-        Shape (..., B, K); copied if a row's entries are not beside each other in memory.
+    source
+        What makes the scores.
+    known
+        What is known of them.
     epsilon
         > 0.
-    offset
-        What all rows are to be shifted by; by default every row by its largest score.
+    batch
+        The leading axes of the scores.
     """
 
     compute_dtype = vector_dtype = torch.float64
 
-    def __init__(self, scores: Tensor, epsilon: float, offset: float | None = None) -> None:
-        check_epsilon(epsilon, torch.float64, torch)
-        self._batch, (self.rows, self._columns) = scores.shape[:-2], scores.shape[-2:]
-        scores = scores.reshape(-1, self.rows, self._columns)
-        self._scores = scores if scores.stride(2) == 1 or self._columns == 1 else scores.contiguous()
-        double = scores.dtype == torch.float64
+    def __init__(self, source: Source, known: Known, epsilon: float, batch: tuple[int, ...] = ()) -> None:
+        self._source, self._known, self._batch = source, known, batch
+        self._problems, self.rows = source.matrix.shape[:2]
+        self._columns, self._device = source.columns, source.matrix.device
+        double = source.matrix.dtype == torch.float64
         self.plan_dtype = torch.float64 if double else torch.float32
         c = log2(e) / epsilon
         # Which passes there are: in single precision, in double precision, or both, of which the device chooses.
         self._wide = (True,) if double or not SPLIT[0] < c < SPLIT[1] else (False, True)
+        self._c = self._filled((1,), c)
         unit, half = torch.finfo(torch.float64).eps / 2, torch.finfo(torch.float32).eps / 2
         self.sum_error = (self.rows + self._columns) * unit
         if not double:
-            # In a thread one by one, then by trees; tiles of a row one by one; a column's entries in a program's rows.
-            whole, tiled = whole_rows(self._columns, wide=False), tiles(self._columns, wide=False)
-            in_thread = max(16, min(whole.columns, WHOLE[False]) // (32 * whole.warps))
-            self.sum_error += (in_thread + 2 * (self._columns // tiled.columns) + 16 + tiled.rows) * half
+            # Rows and columns are each added up in a thread, 16 at most one by one, and then by trees.
+            self.sum_error += 2 * (16 + 8) * half
         # 2^-22 for the power, a unit for its exponent, two for the division, and one to store it.
         self.entry_error = float(16 * half if not double else 32 * unit)
-        self._c = self._filled((1,), c)
-        self._base, self._least, size = (self._empty(len(scores), self.rows) for _ in range(3))
-        self._extents(size)
-        self._reach = size.amax(dim=1)
-        self.offset = self._shown((self._base / self.rows).sum(dim=1))
-        self.span = self._shown(((self._base - self._least) / epsilon).amax(dim=1))
-        if offset is not None:
-            self._base = self._filled((1,), offset)
-        self._apart = 0 if offset is not None else 1
+        self.offset, self.span = self._shown(known.offset), self._shown(known.span)
 
     def _shown(self, values: Tensor) -> Tensor:
         return values.reshape((*self._batch, *values.shape[1:]))
 
     def _taken(self, vector: Tensor) -> Tensor:
-        return vector.detach().to(torch.float64).reshape(len(self._scores), -1).contiguous()
+        return vector.detach().to(torch.float64).reshape(self._problems, -1).contiguous()
 
     def _empty(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float64, device=self._scores.device)
+        return torch.empty(shape, dtype=torch.float64, device=self._device)
 
     def _filled(self, shape: tuple[int, ...], value: float) -> Tensor:
-        return torch.full(shape, value, dtype=torch.float64, device=self._scores.device)
+        return torch.full(shape, value, dtype=torch.float64, device=self._device)
 
-    def _launch(self, kernel: Any, grid: tuple[int, ...], *given: Any, shape: Shape, **constants: Any) -> None:
-        with _on(self._scores.device):
-            # Products and sums are fused where it is written, and only there.
-            kernel[grid](*given, num_warps=shape.warps, enable_fp_fusion=False, **constants)
+    def _launch(self, kernel: Any, grid: tuple[int, ...], *given: Any, **constants: Any) -> None:
+        launch(self._device, kernel, grid, *given, **constants)
 
-    @property
-    def _matrix(self) -> dict[str, int]:
-        """What kernels know of the scores when they are compiled."""
-        return {"STRIDE": self._scores.stride(1), "COLUMNS": self._columns}
+    def _tiles(self, *, wide: bool) -> Shape:
+        return products(wide=wide) if self._source.depth else tiles(self._columns, wide=wide)
 
     def _programs(self, shape: Shape) -> int:
         """Return how many programs share the rows of a problem."""
-        resident = _processors(self._scores.device) * max(1, 16 // shape.warps)
-        return min(triton.cdiv(self.rows, shape.rows), max(1, resident // len(self._scores)))
+        resident = _processors(self._device) * max(1, 16 // shape.warps)
+        return min(-(-self.rows // shape.rows), max(1, resident // self._problems))
 
-    def _extents(self, size: Tensor) -> None:
-        shape = tiles(self._columns, wide=True)
-        self._launch(
-            triton_sweep.extents,
-            (triton.cdiv(self.rows, shape.rows), len(self._scores)),
-            *(self._scores, self._base, self._least, size, self.rows, self._scores.stride(0)),
-            shape=shape,
-            **self._matrix,
-            ROWS=shape.rows,
-            TILE=shape.columns,
-            WIDE=self.plan_dtype == torch.float64,
-        )
+    @property
+    def _scores(self) -> tuple[Any, ...]:
+        """The first arguments of kernels."""
+        return *self._source[:4], self._known.base
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        """The last arguments of kernels."""
+        return self.rows, self._source.matrix.stride(0), int(self._known.base.ndim > 1)
 
     def _sums(self, price: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the columns' masses, the rows' normalisers and their sums."""
-        norms = self._empty(len(self._scores), self.rows)
-        fused = {wide: weights is None and self._columns <= WHOLE[wide] for wide in self._wide}
-        shapes = {wide: (whole_rows if fused[wide] else tiles)(self._columns, wide=wide) for wide in self._wide}
+        norms = self._empty(self._problems, self.rows)
+        whole = not self._source.depth and weights is None
+        fused = {wide: whole and self._columns <= WHOLE[wide] for wide in self._wide}
+        shapes = {
+            wide: whole_rows(self._columns, wide=wide) if fused[wide] else self._tiles(wide=wide) for wide in self._wide
+        }
         programs = self._programs(shapes[self._wide[0]])
-        partial = self._filled((len(self._scores), programs, self._columns), 0.0)
-        totals = self._empty(len(self._scores), programs)
-        given = (self._scores, self._base, price, self._c, self._reach)
-        out = (norms, partial, totals, self.rows, self._scores.stride(0), self._apart)
+        partial = self._filled((self._problems, programs, self._columns), 0.0)
+        totals = self._empty(self._problems, programs)
+        given = (*self._scores, price, self._c, self._known.reach)
+        out = (norms, partial, totals, *self._sizes)
         for wide, shape in shapes.items():
-            constants = {**self._matrix, "ROWS": shape.rows, "TILE": shape.columns}
-            constants |= {"WIDE": wide, "ONLY": len(self._wide) == 1}
-            grid = (programs, len(self._scores))
+            constants = {"ROWS": shape.rows, "TILE": shape.columns, "WIDE": wide, "ONLY": len(self._wide) == 1}
+            constants |= self._source.constants()
+            grid = (programs, self._problems)
             if fused[wide]:
                 self._launch(triton_sweep.masses, grid, *given, *out, shape=shape, STAGES=shape.stages, **constants)
             else:
-                weighted = weights is not None
-                factors = weights if weighted else norms
-                self._launch(
-                    triton_sweep.columns, grid, *given, factors, *out, shape=shape, WEIGHTED=weighted, **constants
-                )
-        mass = self._empty(len(self._scores), self._columns)
+                constants["WEIGHTED"] = weights is not None
+                factors = norms if weights is None else weights
+                self._launch(triton_sweep.columns, grid, *given, factors, *out, shape=shape, **constants)
+        mass = self._empty(self._problems, self._columns)
         self._launch(
             triton_sweep.collect,
-            (triton.cdiv(self._columns, STRIP.columns), len(self._scores)),
+            (triton.cdiv(self._columns, STRIP.columns), self._problems),
             *(partial, mass, programs),
             shape=STRIP,
             COLUMNS=self._columns,
@@ -192,21 +233,20 @@ class TritonSweep:
     def _logarithms(self, price: Tensor, norms: Tensor, mass: Tensor) -> Tensor:
         """Return the logarithms of the columns' masses; where there is next to none they are summed anew."""
         across = triton.cdiv(self._columns, STRIP.columns)
-        logs = self._empty(len(self._scores), SLABS, self._columns)
+        logs = self._empty(self._problems, SLABS, self._columns)
         self._launch(
             triton_sweep.faint,
-            (across, SLABS, len(self._scores)),
-            *(self._scores, self._base, price, self._c, norms, mass, logs),
-            *(self.rows, self._scores.stride(0), self._apart),
+            (across, SLABS, self._problems),
+            *(*self._scores, price, self._c, norms, mass, logs, *self._sizes),
             shape=STRIP,
-            **self._matrix,
+            **self._source.constants(),
             ROWS=STRIP.rows,
             TILE=STRIP.columns,
         )
-        found = self._empty(len(self._scores), self._columns)
+        found = self._empty(self._problems, self._columns)
         self._launch(
             triton_sweep.merge,
-            (across, len(self._scores)),
+            (across, self._problems),
             *(mass, logs, found, self.rows),
             shape=STRIP,
             COLUMNS=self._columns,
@@ -221,41 +261,54 @@ class TritonSweep:
         # Rows' normalisers are in powers of two.
         return Masses(self._shown(self._logarithms(price, norms, mass)), self._shown(total / log2(e)), self.rows)
 
-    def _product(self, potential: Tensor, factors: Tensor | None) -> Tensor:
-        """Return the plan, or its product with a factor a column."""
-        shape_of = (len(self._scores), self.rows) if factors is not None else self._scores.shape
-        dtype = self.vector_dtype if factors is not None else self.plan_dtype
-        found = torch.empty(shape_of, dtype=dtype, device=self._scores.device)
+    def _product(self, potential: Tensor, x: Tensor | None, rows: slice = slice(None)) -> Tensor:
+        """Return some rows of the plan, or of its product with a factor a column."""
+        some = self._of(rows)
+        size = (self._problems, some.rows) if x is not None else (self._problems, some.rows, self._columns)
+        dtype = self.vector_dtype if x is not None else self.plan_dtype
+        found = torch.empty(size, dtype=dtype, device=self._device)
         price = self._taken(potential)
         for wide in self._wide:
-            shape = tiles(self._columns, wide=wide)
+            shape = self._tiles(wide=wide)
             self._launch(
                 triton_sweep.plan,
-                (triton.cdiv(self.rows, shape.rows), len(self._scores)),
-                *(self._scores, self._base, price, self._c, self._reach, price if factors is None else factors, found),
-                *(self.rows, self._scores.stride(0), self._apart),
+                (triton.cdiv(some.rows, shape.rows), self._problems),
+                *(*some._scores, price, self._c, self._known.reach, price if x is None else x, found, *some._sizes),
                 shape=shape,
-                **self._matrix,
+                **self._source.constants(),
                 ROWS=shape.rows,
                 TILE=shape.columns,
                 WIDE=wide,
                 ONLY=len(self._wide) == 1,
-                APPLY=factors is not None,
+                APPLY=x is not None,
             )
         return self._shown(found)
 
+    def _of(self, rows: slice) -> "TritonSweep":
+        """Return the sweep over some rows only."""
+        if rows == slice(None):
+            return self
+        some = copy(self)
+        some._source = self._source._replace(matrix=self._source.matrix[:, rows])
+        some.rows = some._source.matrix.shape[1]
+        return some
+
     def iter_plan(self, potential: Tensor) -> Iterator[Tensor]:
-        yield self._product(potential, None)
+        if not self._source.depth:
+            yield self._product(potential, None)
+            return
+        for rows in slices((self.rows, self._columns), PIECE):
+            yield self._product(potential, None, rows)
 
     def labels(self, potential: Tensor) -> Tensor:
-        shape = tiles(self._columns, wide=True)
-        found = torch.empty(self._scores.shape[:2], dtype=torch.int64, device=self._scores.device)
+        shape = self._tiles(wide=True)
+        found = torch.empty((self._problems, self.rows), dtype=torch.int64, device=self._device)
         self._launch(
             triton_sweep.labels,
-            (triton.cdiv(self.rows, shape.rows), len(self._scores)),
-            *(self._scores, self._base, self._taken(potential), found, self.rows, self._scores.stride(0)),
+            (triton.cdiv(self.rows, shape.rows), self._problems),
+            *(*self._scores, self._taken(potential), found, *self._sizes),
             shape=shape,
-            **self._matrix,
+            **self._source.constants(),
             ROWS=shape.rows,
             TILE=shape.columns,
         )
@@ -268,9 +321,10 @@ class TritonSweep:
         return self._shown(self._sums(self._taken(potential), self._taken(y))[0])
 
     def log_column_sums(self) -> Tensor:
-        nothing = torch.zeros_like(self._scores[:, 0, :], dtype=torch.float64)
+        nothing = self._filled((self._problems, self._columns), 0.0)
         # As if no column had any mass yet and rows were not shifted: exp(s / epsilon) itself.
-        return self._shown(self._logarithms(nothing, -self._base * self._c, nothing))
+        norms = -self._known.base * self._c + self._filled((self._problems, self.rows), 0.0)
+        return self._shown(self._logarithms(nothing, norms, nothing))
 
     def sum_rows(self, values: Tensor) -> Tensor:
         return values.sum(dim=-1)
@@ -279,16 +333,63 @@ class TritonSweep:
         return values.amax(dim=-1)
 
 
+def _dense(scores: Tensor, epsilon: float, offset: float | None) -> TritonSweep:
+    """Look at dense scores once; rows are shifted by their largest score, or all alike."""
+    check_epsilon(epsilon, torch.float64, torch)
+    batch, (rows, columns) = scores.shape[:-2], scores.shape[-2:]
+    matrix = scores.detach().reshape(-1, rows, columns)
+    # As in other backends, one copy serves all sweeps.
+    matrix = matrix if matrix.stride(2) == 1 or columns == 1 else matrix.contiguous()
+    source = Source(matrix, matrix, matrix, 1.0, columns, 0, "ieee")
+    base, least, size = torch.empty((3, len(matrix), rows), dtype=torch.float64, device=scores.device)
+    shape = tiles(columns, wide=True)
+    launch(
+        matrix.device,
+        triton_sweep.extents,
+        (triton.cdiv(rows, shape.rows), len(matrix)),
+        *(*source[:4], base, least, size, rows, matrix.stride(0)),
+        shape=shape,
+        **source.constants(),
+        ROWS=shape.rows,
+        TILE=shape.columns,
+        WIDE=matrix.dtype == torch.float64,
+    )
+    known = Known(base, (base / rows).sum(dim=1), ((base - least) / epsilon).amax(dim=1), size.amax(dim=1))
+    if offset is not None:
+        known = known._replace(base=torch.full((1,), offset, dtype=torch.float64, device=scores.device))
+    return TritonSweep(source, known, epsilon, tuple(batch))
+
+
 def prepare(scores: Tensor, epsilon: float) -> Sweep:
     """Prepare torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    return TritonSweep(scores.detach(), epsilon)
+    return _dense(scores, epsilon, None)
+
+
+def factored(product: Product, epsilon: float) -> Sweep | None:
+    """Prepare products that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
+    check_epsilon(epsilon, torch.float64, torch)
+    features, prototypes = (x if x.stride(1) == 1 else x.contiguous() for x in (product.features, product.prototypes))
+    if features.dtype == torch.float64:
+        return None  # tensor cores are of no use
+    columns, depth = prototypes.shape
+
+    def filled(shape: tuple[int, ...], value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.full(shape, value, dtype=dtype, device=features.device)
+
+    bias = filled((columns,), 0.0, torch.float32) if product.bias is None else product.bias.to(torch.float32)
+    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    source = Source(features[None], prototypes.contiguous(), bias, 1 / product.temperature, columns, depth, precision)
+    known = Known(
+        filled((1,), 0.0), filled((1,), 0.0), filled((1,), product.span / epsilon), filled((1,), product.reach)
+    )
+    return TritonSweep(source, known, epsilon)
 
 
 def masses(scores: Tensor, potential: Tensor, epsilon: float, offset: float, known: Tensor) -> Masses:
     """Pass once over torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    return TritonSweep(scores.detach(), epsilon, offset)(potential)
+    return _dense(scores, epsilon, offset)(potential)
 
 
 def plan(scores: Tensor, potential: Tensor, epsilon: float) -> Tensor:
     """Return the plan of torch scores; see :class:`infoassign_backends.protocol.Backend`."""
-    return next(TritonSweep(scores.detach(), epsilon).iter_plan(potential))
+    return next(_dense(scores, epsilon, None).iter_plan(potential))

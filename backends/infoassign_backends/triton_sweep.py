@@ -50,9 +50,40 @@ def _prices(potential, column, inside, c, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _load(scores, row, column, inside, STRIDE: tl.constexpr, WIDE: tl.constexpr):
-    """Return some rows; what is not there counts as forbidden."""
-    s = tl.load(scores + row.to(tl.int64)[:, None] * STRIDE + column[None, :], mask=inside, other=-float("inf"))
+def _tile(
+    scores,
+    factors,
+    bias,
+    inverse,
+    row,
+    column,
+    here,
+    there,
+    STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Return the scores of some rows and columns; what is not there counts as forbidden.
+
+    With a depth they are products, ``inverse scores_i . factors_j + bias_j``, summed in single precision.
+    """
+    inside = here[:, None] & there[None, :]
+    start = row.to(tl.int64)[:, None] * STRIDE
+    if DEPTH == 0:
+        s = tl.load(scores + start + column[None, :], mask=inside, other=-float("inf"))
+    else:
+        total = tl.zeros_like(inside).to(tl.float32)
+        for begin in tl.range(0, DEPTH, STEP):
+            unit = begin + tl.arange(0, STEP)
+            known = unit < DEPTH
+            one = tl.load(scores + start + unit[None, :], mask=here[:, None] & known[None, :], other=0.0)
+            to = factors + column[None, :] * DEPTH + unit[:, None]
+            other = tl.load(to, mask=known[:, None] & there[None, :], other=0.0)
+            total = tl.dot(one, other, total, input_precision=PRECISION)
+        added = tl.load(bias + column, mask=there, other=0.0)
+        s = tl.where(inside, total * inverse + added[None, :], -float("inf"))
     if WIDE:
         s = s.to(tl.float64)
     else:
@@ -98,12 +129,18 @@ def _tops(y, WIDE: tl.constexpr):
 @triton.jit
 def extents(
     scores,
+    factors,
+    bias,
+    inverse,
     base,
     least,
     reach,
     rows,
     batch_stride,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -119,11 +156,26 @@ def extents(
     wrong = tl.zeros([ROWS], tl.int32)
     for start in tl.range(0, COLUMNS, TILE):
         column = start + tl.arange(0, TILE)
-        inside = (row < rows)[:, None] & (column < COLUMNS)[None, :]
-        s = _load(scores + problem * batch_stride, row, column, inside, STRIDE, WIDE)
+        here = row < rows
+        there = column < COLUMNS
+        s = _tile(
+            scores + problem * batch_stride,
+            factors,
+            bias,
+            inverse,
+            row,
+            column,
+            here,
+            there,
+            STRIDE,
+            DEPTH,
+            STEP,
+            PRECISION,
+            WIDE,
+        )
         wrong = tl.maximum(wrong, tl.max((s != s).to(tl.int32), axis=1))
         largest = tl.maximum(largest, tl.max(s, axis=1))
-        smallest = tl.minimum(smallest, tl.min(tl.where(inside, s, float("inf")), axis=1))
+        smallest = tl.minimum(smallest, tl.min(tl.where(here[:, None] & there[None, :], s, float("inf")), axis=1))
         size = tl.maximum(size, tl.max(tl.where(tl.abs(s) < float("inf"), tl.abs(s), 0.0), axis=1))
     out = problem * rows + row
     largest = tl.where(wrong > 0, float("nan"), largest)
@@ -135,6 +187,9 @@ def extents(
 @triton.jit
 def masses(
     scores,
+    factors,
+    bias,
+    inverse,
     base,
     potential,
     constant,
@@ -146,6 +201,9 @@ def masses(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -173,8 +231,21 @@ def masses(
         for start in tl.range(tl.program_id(0) * ROWS, rows, tl.num_programs(0) * ROWS, num_stages=STAGES):
             row = start + tl.arange(0, ROWS)
             here = row < rows
-            inside = here[:, None] & there[None, :]
-            s = _load(scores + problem * batch_stride, row, column, inside, STRIDE, WIDE)
+            s = _tile(
+                scores + problem * batch_stride,
+                factors,
+                bias,
+                inverse,
+                row,
+                column,
+                here,
+                there,
+                STRIDE,
+                DEPTH,
+                STEP,
+                PRECISION,
+                WIDE,
+            )
             shift = tl.load(base + (problem * rows + row) * base_stride, mask=here, other=0.0)
             y = _powers(s, shift, high, rest, c_high, c, WIDE)
             top = tl.where(here, _tops(y, WIDE), 0.0)
@@ -211,6 +282,9 @@ def collect(partial, mass, programs, COLUMNS: tl.constexpr, PROGRAMS: tl.constex
 @triton.jit
 def faint(
     scores,
+    factors,
+    bias,
+    inverse,
     base,
     potential,
     constant,
@@ -221,6 +295,9 @@ def faint(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -242,8 +319,21 @@ def faint(
         for start in tl.range(tl.program_id(1) * ROWS, rows, tl.num_programs(1) * ROWS):
             row = start + tl.arange(0, ROWS)
             here = row < rows
-            inside = here[:, None] & there[None, :]
-            s = _load(scores + problem * batch_stride, row, column, inside, STRIDE, True)
+            s = _tile(
+                scores + problem * batch_stride,
+                factors,
+                bias,
+                inverse,
+                row,
+                column,
+                here,
+                there,
+                STRIDE,
+                DEPTH,
+                STEP,
+                PRECISION,
+                True,
+            )
             shift = tl.load(base + (problem * rows + row) * base_stride, mask=here, other=0.0)
             norm = tl.load(norms + problem * rows + row, mask=here, other=0.0)
             x = ((s - shift[:, None]) * c - price[None, :]) - norm[:, None]
@@ -278,12 +368,18 @@ def merge(mass, logs, out, rows, COLUMNS: tl.constexpr, SLABS: tl.constexpr, TIL
 @triton.jit
 def _normalize(
     scores,
+    factors,
+    bias,
+    inverse,
     potential,
     row,
     here,
     shift,
     c,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     TILE: tl.constexpr,
     WIDE: tl.constexpr,
@@ -293,17 +389,17 @@ def _normalize(
     c_high = c.to(tl.float32)
     c_low = (c - c_high.to(tl.float64)).to(tl.float32)
     top = tl.zeros_like(row).to(kind) - float("inf")
-    weight = tl.zeros_like(row).to(kind)
+    weight = tl.zeros_like(row).to(tl.float64)
     for start in tl.range(0, COLUMNS, TILE):
         column = start + tl.arange(0, TILE)
         there = column < COLUMNS
         high, rest, _ = _prices(potential, column, there, c, WIDE)
-        s = _load(scores, row, column, here[:, None] & there[None, :], STRIDE, WIDE)
+        s = _tile(scores, factors, bias, inverse, row, column, here, there, STRIDE, DEPTH, STEP, PRECISION, WIDE)
         y = _powers(s, shift, high, rest, c_high, c, WIDE)
         following = tl.maximum(top, _tops(y, WIDE))
         to = tl.where(following == -float("inf"), 0.0, following)
         e = _raise(s, y, to, high, rest, c_high, c_low, WIDE)
-        weight = weight * tl.exp2(top - to) + tl.sum(e, axis=1)
+        weight = weight * tl.exp2((top - to).to(tl.float64)) + tl.sum(e, axis=1).to(tl.float64)
         top = following
     return tl.where(here, top, 0.0), tl.where(here, weight, 1.0)
 
@@ -321,6 +417,9 @@ def _dearest(potential, c, COLUMNS: tl.constexpr, TILE: tl.constexpr, WIDE: tl.c
 @triton.jit
 def columns(
     scores,
+    factors,
+    bias,
+    inverse,
     base,
     potential,
     constant,
@@ -333,6 +432,9 @@ def columns(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -359,7 +461,24 @@ def columns(
             row = start + tl.arange(0, ROWS)
             here = row < rows
             shift = tl.load(base + (problem * rows + row) * base_stride, mask=here, other=0.0)
-            top, weight = _normalize(scores, potential, row, here, shift, c, STRIDE, COLUMNS, TILE, WIDE)
+            top, weight = _normalize(
+                scores,
+                factors,
+                bias,
+                inverse,
+                potential,
+                row,
+                here,
+                shift,
+                c,
+                STRIDE,
+                DEPTH,
+                STEP,
+                PRECISION,
+                COLUMNS,
+                TILE,
+                WIDE,
+            )
             norm = top.to(tl.float64) + tl.log2(weight.to(tl.float64))
             if not WIDE:
                 norm -= shift * c
@@ -371,9 +490,12 @@ def columns(
                 column = begin + tl.arange(0, TILE)
                 there = column < COLUMNS
                 high, rest, _ = _prices(potential, column, there, c, WIDE)
-                s = _load(scores, row, column, here[:, None] & there[None, :], STRIDE, WIDE)
+                s = _tile(
+                    scores, factors, bias, inverse, row, column, here, there, STRIDE, DEPTH, STEP, PRECISION, WIDE
+                )
                 y = _powers(s, shift, high, rest, c_high, c, WIDE)
-                w = _raise(s, y, top, high, rest, c_high, c_low, WIDE) / weight[:, None]
+                e = _raise(s, y, top, high, rest, c_high, c_low, WIDE)
+                w = e / weight.to(e.dtype)[:, None]
                 if WEIGHTED:
                     added = tl.sum(w.to(tl.float64) * factor[:, None], axis=0)
                 else:
@@ -386,16 +508,22 @@ def columns(
 @triton.jit
 def plan(
     scores,
+    factors,
+    bias,
+    inverse,
     base,
     potential,
     constant,
     reach,
-    factors,
+    x,
     out,
     rows,
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -415,18 +543,36 @@ def plan(
         row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
         here = row < rows
         shift = tl.load(base + (problem * rows + row) * base_stride, mask=here, other=0.0)
-        top, weight = _normalize(scores, potential, row, here, shift, c, STRIDE, COLUMNS, TILE, WIDE)
+        top, weight = _normalize(
+            scores,
+            factors,
+            bias,
+            inverse,
+            potential,
+            row,
+            here,
+            shift,
+            c,
+            STRIDE,
+            DEPTH,
+            STEP,
+            PRECISION,
+            COLUMNS,
+            TILE,
+            WIDE,
+        )
         total = tl.zeros([ROWS], tl.float64)
         for start in tl.range(0, COLUMNS, TILE):
             column = start + tl.arange(0, TILE)
             there = column < COLUMNS
             inside = here[:, None] & there[None, :]
             high, rest, _ = _prices(potential, column, there, c, WIDE)
-            s = _load(scores, row, column, inside, STRIDE, WIDE)
+            s = _tile(scores, factors, bias, inverse, row, column, here, there, STRIDE, DEPTH, STEP, PRECISION, WIDE)
             y = _powers(s, shift, high, rest, c_high, c, WIDE)
-            w = _raise(s, y, top, high, rest, c_high, c_low, WIDE) / weight[:, None]
+            e = _raise(s, y, top, high, rest, c_high, c_low, WIDE)
+            w = e / weight.to(e.dtype)[:, None]
             if APPLY:
-                factor = tl.load(factors + problem * COLUMNS + column, mask=there, other=0.0)
+                factor = tl.load(x + problem * COLUMNS + column, mask=there, other=0.0)
                 total += tl.sum(w.to(tl.float64) * factor[None, :], axis=1)
             else:
                 tl.store(out + (problem * rows + row)[:, None] * COLUMNS + column[None, :], w, mask=inside)
@@ -437,12 +583,19 @@ def plan(
 @triton.jit
 def labels(
     scores,
+    factors,
+    bias,
+    inverse,
     base,
     potential,
     out,
     rows,
     batch_stride,
+    base_stride,
     STRIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    STEP: tl.constexpr,
+    PRECISION: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     TILE: tl.constexpr,
@@ -451,13 +604,27 @@ def labels(
     problem = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = row < rows
-    shift = tl.load(base + problem * rows + row, mask=here, other=0.0)
+    shift = tl.load(base + (problem * rows + row) * base_stride, mask=here, other=0.0)
     best = tl.full([ROWS], -float("inf"), tl.float64)
     found = tl.zeros([ROWS], tl.int32)
     for start in tl.range(0, COLUMNS, TILE):
         column = start + tl.arange(0, TILE)
         there = column < COLUMNS
-        s = _load(scores + problem * batch_stride, row, column, here[:, None] & there[None, :], STRIDE, True)
+        s = _tile(
+            scores + problem * batch_stride,
+            factors,
+            bias,
+            inverse,
+            row,
+            column,
+            here,
+            there,
+            STRIDE,
+            DEPTH,
+            STEP,
+            PRECISION,
+            True,
+        )
         worth = (s - shift[:, None]) - tl.load(potential + problem * COLUMNS + column, mask=there, other=0.0)[None, :]
         largest, index = tl.max(worth, axis=1, return_indices=True, return_indices_tie_break_left=True)
         better = largest > best
