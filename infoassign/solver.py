@@ -6,7 +6,7 @@ sweep, whether all are done; with ``tol = 0`` not even that.
 
 import logging
 from collections.abc import Callable
-from math import inf
+from math import inf, log
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import array_api_compat as api
 from infoassign.arrays import choose
 from infoassign.objective import Family, Point, certify_penalised, dual_noise, examine, marginal_error, marginal_floor
 from infoassign.result import Solution, Status
-from infoassign.steps import Step
+from infoassign.steps import Step, plain, plain_step_from
 from infoassign_backends.protocol import Array, Sweep
 
 LOG = logging.getLogger("infoassign")
@@ -58,6 +58,21 @@ def representable(sweep: Sweep, potential: Array, epsilon: float) -> Array:
     return xp.astype(xp.astype(potential / epsilon, sweep.compute_dtype), sweep.vector_dtype) * epsilon
 
 
+def plain_steps(sweep: Sweep, family: Family, potential: Array, number: int) -> Array:
+    """Make so many sweeps and plain steps; on the way nothing but the columns' masses is looked at.
+
+    A sweep that can make both on its device is left to it.
+    """
+    there = getattr(sweep, "plain_steps", None)
+    if there is not None:
+        return there(potential, number, family.log_prior, family.strength)
+    for _ in range(number):
+        potential = representable(sweep, potential, family.epsilon)
+        masses = sweep(potential)
+        potential = plain_step_from(family, potential, masses.log_columns - log(masses.rows))
+    return potential
+
+
 def solve(
     sweep: Sweep,
     family: Family,
@@ -81,9 +96,12 @@ def solve(
     fixed = tol == 0
     if family.strength == 0:  # without a coupling between the rows the first sweep is the answer
         max_sweeps, start = 1, xp.zeros_like(start)
+    first = 1
+    if fixed and step is plain:
+        first, start = max_sweeps, plain_steps(sweep, family, start, max_sweeps - 1)
     potential, memory, best, began = start, None, None, perf_counter()
     status = sweeps = stale = xp.zeros(start.shape[:-1], dtype=xp.int32, device=api.device(start))
-    for number in range(1, max_sweeps + 1):
+    for number in range(first, max_sweeps + 1):
         potential = representable(sweep, potential, family.epsilon)
         point = examine(family, potential, sweep(potential), sweep)
         running = status == 0

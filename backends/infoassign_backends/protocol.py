@@ -31,7 +31,11 @@ class Masses(NamedTuple):
 
 
 class Sweep(Protocol):
-    """Scores prepared once, to be passed over many times. Potentials are in units of the scores."""
+    """Scores prepared once, to be passed over many times. Potentials are in units of the scores.
+
+    One that can do so without its caller may also have ``plain_steps(potential, number, log_prior, strength)``, which
+    makes so many sweeps, each with a plain step (theory, A6 and A7) after it, and returns the potential.
+    """
 
     @property
     def rows(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import copy
 from functools import cache
-from math import e, log2
+from math import e, inf, log, log2
 from typing import Any, NamedTuple
 
 import torch
@@ -61,6 +61,8 @@ def products(*, wide: bool) -> Shape:
 
 STRIP = Shape(32, 32, 4)
 """Rows and columns, of programs that look at columns one by one."""
+VECTOR = Shape(1, 256, 8)
+"""Columns of a program that works on vectors."""
 SLABS = 32
 """Programs among which the rows of such columns are shared."""
 PIECE = 2**24
@@ -144,7 +146,7 @@ class TritonSweep:
     compute_dtype = vector_dtype = torch.float64
 
     def __init__(self, source: Source, known: Known, epsilon: float, batch: tuple[int, ...] = ()) -> None:
-        self._source, self._known, self._batch = source, known, batch
+        self._source, self._known, self._epsilon, self._batch = source, known, epsilon, batch
         self._problems, self.rows = source.matrix.shape[:2]
         self._columns, self._device = source.columns, source.matrix.device
         double = source.matrix.dtype == torch.float64
@@ -196,7 +198,7 @@ class TritonSweep:
         return self.rows, self._source.matrix.stride(0), int(self._known.base.ndim > 1)
 
     def _sums(self, price: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the columns' masses, the rows' normalisers and their sums."""
+        """Return the columns' masses, the rows' normalisers, and these added up by each program."""
         norms = self._empty(self._problems, self.rows)
         whole = not self._source.depth and weights is None
         fused = {wide: whole and self._columns <= WHOLE[wide] for wide in self._wide}
@@ -204,7 +206,8 @@ class TritonSweep:
             wide: whole_rows(self._columns, wide=wide) if fused[wide] else self._tiles(wide=wide) for wide in self._wide
         }
         programs = self._programs(shapes[self._wide[0]])
-        partial = self._filled((self._problems, programs, self._columns), 0.0)
+        size = (self._problems, programs, self._columns)
+        partial = self._empty(*size) if all(fused.values()) else self._filled(size, 0.0)
         totals = self._empty(self._problems, programs)
         given = (*self._scores, price, self._c, self._known.reach)
         out = (norms, partial, totals, *self._sizes)
@@ -228,26 +231,29 @@ class TritonSweep:
             PROGRAMS=STRIP.rows,
             TILE=STRIP.columns,
         )
-        return mass, norms, totals.sum(dim=1)
+        return mass, norms, totals
 
-    def _logarithms(self, price: Tensor, norms: Tensor, mass: Tensor) -> Tensor:
-        """Return the logarithms of the columns' masses; where there is next to none they are summed anew."""
-        across = triton.cdiv(self._columns, STRIP.columns)
+    def _faint(self, price: Tensor, norms: Tensor, mass: Tensor) -> Tensor:
+        """Return the logarithms of masses next to nothing, by slabs of rows; of others nothing is written."""
         logs = self._empty(self._problems, SLABS, self._columns)
         self._launch(
             triton_sweep.faint,
-            (across, SLABS, self._problems),
+            (triton.cdiv(self._columns, STRIP.columns), SLABS, self._problems),
             *(*self._scores, price, self._c, norms, mass, logs, *self._sizes),
             shape=STRIP,
             **self._source.constants(),
             ROWS=STRIP.rows,
             TILE=STRIP.columns,
         )
+        return logs
+
+    def _logarithms(self, price: Tensor, norms: Tensor, mass: Tensor) -> Tensor:
+        """Return the logarithms of the columns' masses."""
         found = self._empty(self._problems, self._columns)
         self._launch(
             triton_sweep.merge,
-            (across, self._problems),
-            *(mass, logs, found, self.rows),
+            (triton.cdiv(self._columns, STRIP.columns), self._problems),
+            *(mass, self._faint(price, norms, mass), found, self.rows),
             shape=STRIP,
             COLUMNS=self._columns,
             SLABS=SLABS,
@@ -257,9 +263,32 @@ class TritonSweep:
 
     def __call__(self, potential: Tensor) -> Masses:
         price = self._taken(potential)
-        mass, norms, total = self._sums(price, None)
+        mass, norms, totals = self._sums(price, None)
         # Rows' normalisers are in powers of two.
-        return Masses(self._shown(self._logarithms(price, norms, mass)), self._shown(total / log2(e)), self.rows)
+        total = totals.sum(dim=1) / log2(e)
+        return Masses(self._shown(self._logarithms(price, norms, mass)), self._shown(total), self.rows)
+
+    def plain_steps(self, potential: Tensor, number: int, log_prior: Tensor, strength: float) -> Tensor:
+        prior = log_prior.to(torch.float64).expand(*self._batch, -1).reshape(self._problems, -1)
+        stride = prior.stride(0) if prior.stride(1) == 1 else self._columns
+        beta = 1.0 if strength == inf else strength / (strength + self._epsilon)
+        numbers = torch.cat([self._filled((1,), x) for x in (log(self.rows), self._epsilon, strength, beta)])
+        price = self._taken(potential)
+        for _ in range(number):
+            mass, norms, _ = self._sums(price, None)
+            logs, following = self._faint(price, norms, mass), torch.empty_like(price)
+            self._launch(
+                triton_sweep.plain_step,
+                (self._problems,),
+                *(mass, logs, price, prior, numbers, following, self.rows, stride),
+                shape=VECTOR,
+                COLUMNS=self._columns,
+                SLABS=SLABS,
+                TILE=VECTOR.columns,
+                EXACT=strength == inf,
+            )
+            price = following
+        return self._shown(price)
 
     def _product(self, potential: Tensor, x: Tensor | None, rows: slice = slice(None)) -> Tensor:
         """Return some rows of the plan, or of its product with a factor a column."""

@@ -347,22 +347,143 @@ def faint(
 
 
 @triton.jit
+def _logarithm(mass, logs, problem, column, there, rows, COLUMNS: tl.constexpr, SLABS: tl.constexpr):
+    """Return the natural logarithms of the columns' masses, those of faint columns from the slabs of their rows."""
+    known = tl.load(mass + problem * COLUMNS + column, mask=there, other=1.0)
+    poor = known < rows * FAINT
+    found = tl.log2(tl.where(poor, 1.0, known))
+    if tl.max(poor.to(tl.int32), axis=0) > 0:
+        slab = tl.arange(0, SLABS)
+        where = (problem * SLABS + slab)[:, None] * COLUMNS + column[None, :]
+        parts = tl.load(logs + where, mask=(poor & there)[None, :], other=0.0)
+        highest = tl.max(parts, axis=0)
+        top = tl.where(highest == -float("inf"), 0.0, highest)
+        total = tl.sum(tl.exp2(parts - top[None, :]), axis=0)
+        least = tl.where(highest == -float("inf"), highest, highest + tl.log2(total))
+        found = tl.where(poor, least, found)
+    return found * LN2
+
+
+@triton.jit
 def merge(mass, logs, out, rows, COLUMNS: tl.constexpr, SLABS: tl.constexpr, TILE: tl.constexpr):
-    """Write the natural logarithms of the columns' masses, those of faint columns from the slabs of their rows."""
+    """Write the natural logarithms of the columns' masses."""
     problem = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * TILE + tl.arange(0, TILE)
     there = column < COLUMNS
-    known = tl.load(mass + problem * COLUMNS + column, mask=there, other=1.0)
-    poor = known < rows * FAINT
-    slab = tl.arange(0, SLABS)
-    where = (problem * SLABS + slab)[:, None] * COLUMNS + column[None, :]
-    parts = tl.load(logs + where, mask=(poor & there)[None, :], other=0.0)
-    highest = tl.max(parts, axis=0)
-    top = tl.where(highest == -float("inf"), 0.0, highest)
-    total = tl.sum(tl.exp2(parts - top[None, :]), axis=0)
-    least = tl.where(highest == -float("inf"), highest, highest + tl.log2(total))
-    found = tl.where(poor, least, tl.log2(tl.where(poor, 1.0, known)))
-    tl.store(out + problem * COLUMNS + column, found * LN2, mask=there)
+    found = _logarithm(mass, logs, problem, column, there, rows, COLUMNS, SLABS)
+    tl.store(out + problem * COLUMNS + column, found, mask=there)
+
+
+@triton.jit
+def _stepped(
+    mass,
+    logs,
+    potential,
+    log_prior,
+    problem,
+    column,
+    rows,
+    prior_stride,
+    log_rows,
+    epsilon,
+    beta,
+    COLUMNS: tl.constexpr,
+    SLABS: tl.constexpr,
+):
+    """Return ``beta (v + epsilon log(wbar / r))``, which columns some row may use, and ``log r``."""
+    there = column < COLUMNS
+    found = _logarithm(mass, logs, problem, column, there, rows, COLUMNS, SLABS) - log_rows
+    usable = there & (found != -float("inf"))
+    v = tl.load(potential + problem * COLUMNS + column, mask=there, other=0.0)
+    r = tl.load(log_prior + problem * prior_stride + column, mask=there, other=0.0)
+    return beta * (v + epsilon * tl.where(usable, found - r, 0.0)), usable, r
+
+
+@triton.jit
+def plain_step(
+    mass,
+    logs,
+    potential,
+    log_prior,
+    numbers,
+    out,
+    rows,
+    prior_stride,
+    COLUMNS: tl.constexpr,
+    SLABS: tl.constexpr,
+    TILE: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """Write the potential after a plain step, without the common scale of ``u`` (theory, A6 and A7).
+
+    One program a problem passes over the columns three times, the last time to take off what the others have found.
+    """
+    problem = tl.program_id(0).to(tl.int64)
+    log_rows, epsilon = tl.load(numbers), tl.load(numbers + 1)
+    strength, beta = tl.load(numbers + 2), tl.load(numbers + 3)
+    largest = 0.0 * beta - float("inf")
+    shift = 0.0 * beta
+    if not EXACT:
+        for start in tl.range(0, COLUMNS, TILE):
+            column = start + tl.arange(0, TILE)
+            x, usable, r = _stepped(
+                mass,
+                logs,
+                potential,
+                log_prior,
+                problem,
+                column,
+                rows,
+                prior_stride,
+                log_rows,
+                epsilon,
+                beta,
+                COLUMNS,
+                SLABS,
+            )
+            largest = tl.maximum(largest, tl.max(tl.where(usable, x / strength, -float("inf")), axis=0))
+    for start in tl.range(0, COLUMNS, TILE):
+        column = start + tl.arange(0, TILE)
+        x, usable, r = _stepped(
+            mass,
+            logs,
+            potential,
+            log_prior,
+            problem,
+            column,
+            rows,
+            prior_stride,
+            log_rows,
+            epsilon,
+            beta,
+            COLUMNS,
+            SLABS,
+        )
+        if EXACT:
+            shift += tl.sum(tl.where(usable, tl.exp(r) * x, 0.0), axis=0)
+        else:
+            shift += tl.sum(tl.where(usable, tl.exp(r + (x / strength - largest)), 0.0), axis=0)
+    if not EXACT:
+        shift = strength * (largest + tl.log(shift))
+    for start in tl.range(0, COLUMNS, TILE):
+        column = start + tl.arange(0, TILE)
+        x, usable, r = _stepped(
+            mass,
+            logs,
+            potential,
+            log_prior,
+            problem,
+            column,
+            rows,
+            prior_stride,
+            log_rows,
+            epsilon,
+            beta,
+            COLUMNS,
+            SLABS,
+        )
+        to = out + problem * COLUMNS + column
+        tl.store(to, tl.where(usable, x - shift, 0.0), mask=column < COLUMNS)
 
 
 @triton.jit

@@ -17,8 +17,10 @@ from scipy.special import logsumexp
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import infoassign as ia
+from infoassign.objective import Family
+from infoassign.solver import plain_steps
 from infoassign.testing import backend_laws, laws
-from infoassign_backends import joint_torch, torch_backend
+from infoassign_backends import joint_torch, numpy_backend, torch_backend
 from infoassign_backends.protocol import Product
 
 pytest.importorskip("triton")
@@ -154,6 +156,7 @@ SOLUTIONS = {
     "SwAV's three iterations": partial(
         ia.sinkhorn, epsilon=0.5, start="columns", tol=0, max_sweeps=3, acceleration=None
     ),
+    "ten of eq. 7": partial(ia.mira, beta=0.7, tol=0, max_sweeps=11, acceleration=None),
 }
 
 
@@ -166,6 +169,17 @@ def test_solutions_are_those_of_the_host(solve: Any, everywhere: None, random: n
     distance = np.abs(found.plan.numpy() - expected.plan).sum(axis=1).mean() / 2
     assert distance <= (found.error_bound + expected.error_bound if found.converged else 1e-5)
     assert (found.labels.numpy() == expected.labels).all()
+
+
+@pytest.mark.parametrize("strength", [0.2, 5.0, 1e6, np.inf])
+def test_plain_steps_on_the_device_are_those_of_the_host(strength: float, random: np.random.Generator) -> None:
+    scores, start = random.normal(size=(2, 30, 300)), random.normal(size=(2, 300))
+    scores[0, :, 7] = -np.inf if strength < np.inf else -3000
+    prior = random.dirichlet(np.ones(300), size=2)
+    family = Family(0.5, strength, np.log(prior))
+    expected = plain_steps(numpy_backend.prepare(scores, 0.5), family, start, 3)
+    found = torch_triton.prepare(tensor(scores), 0.5).plain_steps(tensor(start), 3, tensor(np.log(prior)), strength)
+    assert np.allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_the_default_tolerance_is_above_what_rounding_leaves(everywhere: None) -> None:
@@ -280,7 +294,7 @@ def test_kernels_compile_for_devices(capability: int, dtype: str) -> None:
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     names = {launch["kernel"] for launch in found}
-    assert names == {"extents", "masses", "columns", "collect", "faint", "merge", "plan", "labels"}
+    assert names == {"extents", "masses", "columns", "collect", "faint", "merge", "plain_step", "plan", "labels"}
     tensor_core = "mma.sync" if capability == 80 else "wgmma.mma_async"
     for launch in found:
         constants, instructions = launch["constants"], launch["instructions"]

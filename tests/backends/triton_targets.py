@@ -72,6 +72,7 @@ def main(capability: int, dtypes: list[str]) -> None:
                 potential = torch.zeros(columns, dtype=torch.float64)
                 sweep(potential)
                 list(sweep.iter_plan(potential))
+                sweep.plain_steps(potential, 1, potential, 1.0)
                 sweep.labels(potential)
                 sweep.apply(potential, potential)
                 sweep.apply_transpose(potential, torch.zeros(256, dtype=torch.float64))
