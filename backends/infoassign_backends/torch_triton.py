@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import copy
 from functools import cache
-from math import e, inf, log, log2
+from math import e, gcd, inf, log, log2
 from typing import Any, NamedTuple
 
 import torch
@@ -108,6 +108,8 @@ class Source(NamedTuple):
         step = min(64, max(16, triton.next_power_of_2(self.depth)))
         return {
             "STRIDE": self.matrix.stride(1),
+            # Where a problem starts, so that aligned rows are loaded 16 bytes at a time.
+            "ALIGN": gcd(self.matrix.stride(0), 16) if len(self.matrix) > 1 else 16,
             "COLUMNS": self.columns,
             "DEPTH": self.depth,
             "STEP": step,
@@ -269,8 +271,7 @@ class TritonSweep:
         return Masses(self._shown(self._logarithms(price, norms, mass)), self._shown(total), self.rows)
 
     def plain_steps(self, potential: Tensor, number: int, log_prior: Tensor, strength: float) -> Tensor:
-        prior = log_prior.to(torch.float64).expand(*self._batch, -1).reshape(self._problems, -1)
-        stride = prior.stride(0) if prior.stride(1) == 1 else self._columns
+        prior = log_prior.to(torch.float64).expand(*self._batch, -1).reshape(self._problems, -1).contiguous()
         beta = 1.0 if strength == inf else strength / (strength + self._epsilon)
         numbers = torch.cat([self._filled((1,), x) for x in (log(self.rows), self._epsilon, strength, beta)])
         price = self._taken(potential)
@@ -280,7 +281,7 @@ class TritonSweep:
             self._launch(
                 triton_sweep.plain_step,
                 (self._problems,),
-                *(mass, logs, price, prior, numbers, following, self.rows, stride),
+                *(mass, logs, price, prior, numbers, following, self.rows),
                 shape=VECTOR,
                 COLUMNS=self._columns,
                 SLABS=SLABS,

@@ -32,6 +32,8 @@ FAINT = tl.constexpr(2.0**-100)
 NOTHING = tl.constexpr(-125.0)
 """Powers of two, of a row's largest entry, below which an entry is 0."""
 LN2 = tl.constexpr(0.6931471805599453)
+kernel = triton.jit(do_not_specialize=["rows", "batch_stride", "base_stride", "programs"])
+"""So that a batch of another size, such as the last of an epoch, does not wait for a compiler."""
 
 
 @triton.jit
@@ -126,7 +128,7 @@ def _tops(y, WIDE: tl.constexpr):
     return top
 
 
-@triton.jit
+@kernel
 def extents(
     scores,
     factors,
@@ -138,6 +140,7 @@ def extents(
     rows,
     batch_stride,
     STRIDE: tl.constexpr,
+    ALIGN: tl.constexpr,
     DEPTH: tl.constexpr,
     STEP: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -159,7 +162,7 @@ def extents(
         here = row < rows
         there = column < COLUMNS
         s = _tile(
-            scores + problem * batch_stride,
+            scores + tl.multiple_of(problem * batch_stride, ALIGN),
             factors,
             bias,
             inverse,
@@ -184,7 +187,7 @@ def extents(
     tl.store(reach + out, size.to(tl.float64), mask=row < rows)
 
 
-@triton.jit
+@kernel
 def masses(
     scores,
     factors,
@@ -201,6 +204,7 @@ def masses(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    ALIGN: tl.constexpr,
     DEPTH: tl.constexpr,
     STEP: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -232,7 +236,7 @@ def masses(
             row = start + tl.arange(0, ROWS)
             here = row < rows
             s = _tile(
-                scores + problem * batch_stride,
+                scores + tl.multiple_of(problem * batch_stride, ALIGN),
                 factors,
                 bias,
                 inverse,
@@ -265,7 +269,7 @@ def masses(
         tl.store(totals + out, tl.sum(normalizers, axis=0))
 
 
-@triton.jit
+@kernel
 def collect(partial, mass, programs, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, TILE: tl.constexpr):
     """Add up what the programs wrote, in double precision."""
     problem = tl.program_id(1).to(tl.int64)
@@ -279,7 +283,7 @@ def collect(partial, mass, programs, COLUMNS: tl.constexpr, PROGRAMS: tl.constex
     tl.store(mass + problem * COLUMNS + column, total, mask=column < COLUMNS)
 
 
-@triton.jit
+@kernel
 def faint(
     scores,
     factors,
@@ -295,6 +299,7 @@ def faint(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    ALIGN: tl.constexpr,
     DEPTH: tl.constexpr,
     STEP: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -320,7 +325,7 @@ def faint(
             row = start + tl.arange(0, ROWS)
             here = row < rows
             s = _tile(
-                scores + problem * batch_stride,
+                scores + tl.multiple_of(problem * batch_stride, ALIGN),
                 factors,
                 bias,
                 inverse,
@@ -364,7 +369,7 @@ def _logarithm(mass, logs, problem, column, there, rows, COLUMNS: tl.constexpr, 
     return found * LN2
 
 
-@triton.jit
+@kernel
 def merge(mass, logs, out, rows, COLUMNS: tl.constexpr, SLABS: tl.constexpr, TILE: tl.constexpr):
     """Write the natural logarithms of the columns' masses."""
     problem = tl.program_id(1).to(tl.int64)
@@ -383,7 +388,6 @@ def _stepped(
     problem,
     column,
     rows,
-    prior_stride,
     log_rows,
     epsilon,
     beta,
@@ -395,11 +399,11 @@ def _stepped(
     found = _logarithm(mass, logs, problem, column, there, rows, COLUMNS, SLABS) - log_rows
     usable = there & (found != -float("inf"))
     v = tl.load(potential + problem * COLUMNS + column, mask=there, other=0.0)
-    r = tl.load(log_prior + problem * prior_stride + column, mask=there, other=0.0)
+    r = tl.load(log_prior + problem * COLUMNS + column, mask=there, other=0.0)
     return beta * (v + epsilon * tl.where(usable, found - r, 0.0)), usable, r
 
 
-@triton.jit
+@kernel
 def plain_step(
     mass,
     logs,
@@ -408,7 +412,6 @@ def plain_step(
     numbers,
     out,
     rows,
-    prior_stride,
     COLUMNS: tl.constexpr,
     SLABS: tl.constexpr,
     TILE: tl.constexpr,
@@ -434,7 +437,6 @@ def plain_step(
                 problem,
                 column,
                 rows,
-                prior_stride,
                 log_rows,
                 epsilon,
                 beta,
@@ -452,7 +454,6 @@ def plain_step(
             problem,
             column,
             rows,
-            prior_stride,
             log_rows,
             epsilon,
             beta,
@@ -475,7 +476,6 @@ def plain_step(
             problem,
             column,
             rows,
-            prior_stride,
             log_rows,
             epsilon,
             beta,
@@ -535,7 +535,7 @@ def _dearest(potential, c, COLUMNS: tl.constexpr, TILE: tl.constexpr, WIDE: tl.c
     return found
 
 
-@triton.jit
+@kernel
 def columns(
     scores,
     factors,
@@ -553,6 +553,7 @@ def columns(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    ALIGN: tl.constexpr,
     DEPTH: tl.constexpr,
     STEP: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -569,7 +570,7 @@ def columns(
     `partial` comes as zeros.
     """
     problem = tl.program_id(1).to(tl.int64)
-    scores += problem * batch_stride
+    scores += tl.multiple_of(problem * batch_stride, ALIGN)
     potential += problem * COLUMNS
     c = tl.load(constant)
     c_high = c.to(tl.float32)
@@ -626,7 +627,7 @@ def columns(
         tl.store(totals + out, tl.sum(normalizers, axis=0))
 
 
-@triton.jit
+@kernel
 def plan(
     scores,
     factors,
@@ -642,6 +643,7 @@ def plan(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    ALIGN: tl.constexpr,
     DEPTH: tl.constexpr,
     STEP: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -654,7 +656,7 @@ def plan(
 ):
     """Write the plan, or its product with a factor a column."""
     problem = tl.program_id(1).to(tl.int64)
-    scores += problem * batch_stride
+    scores += tl.multiple_of(problem * batch_stride, ALIGN)
     potential += problem * COLUMNS
     c = tl.load(constant)
     c_high = c.to(tl.float32)
@@ -701,7 +703,7 @@ def plan(
             tl.store(out + problem * rows + row, total, mask=here)
 
 
-@triton.jit
+@kernel
 def labels(
     scores,
     factors,
@@ -714,6 +716,7 @@ def labels(
     batch_stride,
     base_stride,
     STRIDE: tl.constexpr,
+    ALIGN: tl.constexpr,
     DEPTH: tl.constexpr,
     STEP: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -732,7 +735,7 @@ def labels(
         column = start + tl.arange(0, TILE)
         there = column < COLUMNS
         s = _tile(
-            scores + problem * batch_stride,
+            scores + tl.multiple_of(problem * batch_stride, ALIGN),
             factors,
             bias,
             inverse,
