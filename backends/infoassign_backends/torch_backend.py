@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +35,8 @@ __all__ = [
 LOG = logging.getLogger("infoassign")
 OLDEST = (8, 0)
 """Compute capability that the kernels are compiled and tested for at least."""
+MOST = 65535
+"""Problems of a batch that a launch can have."""
 SERVED = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
@@ -80,10 +83,15 @@ class TorchSweep:
         return values.amax(dim=-1)
 
 
+def elsewhere(scores: Tensor) -> Backend:
+    """Return what passes over tensors that are not on the CPU."""
+    return _elsewhere(scores.device, scores.dtype, many=prod(scores.shape[:-2]) > MOST)
+
+
 @cache
-def elsewhere(device: torch.device, dtype: torch.dtype) -> Backend:
-    """Return what passes over tensors that are not on the CPU; that it is the slow way is said once."""
-    reason = _unserved(device, dtype)
+def _elsewhere(device: torch.device, dtype: torch.dtype, *, many: bool) -> Backend:
+    """Choose; that it is the slow way is said once."""
+    reason = f"there are more than {MOST} problems in a batch" if many else _unserved(device, dtype)
     name = "torch_triton" if reason is None else "reference"
     if reason is not None:
         LOG.warning("scores of %s on %s take the array-API passes, which are slower: %s", dtype, device, reason)
@@ -110,20 +118,20 @@ def prepare(scores: Tensor, epsilon: float) -> Sweep:
     scores = scores.detach()
     if scores.device.type == "cpu":
         return TorchSweep(scores, epsilon)
-    return elsewhere(scores.device, scores.dtype).prepare(scores, epsilon)
+    return elsewhere(scores).prepare(scores, epsilon)
 
 
 def factored(product: Product, epsilon: float) -> Sweep | None:
     """Prepare products that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
-    device, dtype = product.features.device, product.features.dtype
-    return None if device.type == "cpu" else elsewhere(device, dtype).factored(product, epsilon)
+    features = product.features
+    return None if features.device.type == "cpu" else elsewhere(features).factored(product, epsilon)
 
 
 def masses(scores: Tensor, potential: Tensor, epsilon: float, offset: float, known: Tensor) -> Masses:
     """Pass once over torch scores; see :class:`infoassign_backends.protocol.Backend`."""
     scores = scores.detach()
     if scores.device.type != "cpu":
-        return elsewhere(scores.device, scores.dtype).masses(scores, potential, epsilon, offset, known)
+        return elsewhere(scores).masses(scores, potential, epsilon, offset, known)
     found = kernel.masses(as_numpy(scores), as_numpy(potential), epsilon, offset, as_numpy(known))
     return Masses(_tensor(found.log_columns), _tensor(found.log_normalizers), found.rows)
 
@@ -132,6 +140,6 @@ def plan(scores: Tensor, potential: Tensor, epsilon: float) -> Tensor:
     """Return the plan of torch scores; see :class:`infoassign_backends.protocol.Backend`."""
     scores = scores.detach()
     if scores.device.type != "cpu":
-        found: Tensor = elsewhere(scores.device, scores.dtype).plan(scores, potential, epsilon)
+        found: Tensor = elsewhere(scores).plan(scores, potential, epsilon)
         return found
     return _tensor(kernel.plan(as_numpy(scores), as_numpy(potential), epsilon))

@@ -110,9 +110,8 @@ def test_all_laws(dtype: str) -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_all_laws_of_rows_of_several_tiles(dtype: str, tiled: None) -> None:
-    laws.backend(BACKEND, tensor, dtypes=(dtype,))
+def test_all_laws_of_rows_of_several_tiles(tiled: None) -> None:
+    laws.backend(BACKEND, tensor, dtypes=("float32",))
 
 
 def test_bfloat16_is_single_precision_of_the_same_values(random: np.random.Generator) -> None:
@@ -247,14 +246,14 @@ def test_double_precision_products_are_left_to_tiles() -> None:
 
 
 def test_the_slow_way_is_taken_where_there_is_no_kernel_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    torch_backend.elsewhere.cache_clear()
+    torch_backend._elsewhere.cache_clear()
     scores = torch.zeros(4, 3, device="meta")
     with caplog.at_level(logging.WARNING, "infoassign"):
         for _ in range(2):
             assert torch_backend.prepare(scores, 1.0).offset.device.type == "meta"
     (record,) = caplog.records
     assert "there are no kernels for meta" in record.message
-    torch_backend.elsewhere.cache_clear()
+    torch_backend._elsewhere.cache_clear()
 
 
 class Transfers(TorchDispatchMode):
