@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat as api
 
-from infoassign.arrays import choose, either
+from infoassign.arrays import choose, clipped, either
 from infoassign.objective import Family, Point, dual_noise, gauged
 from infoassign_backends.protocol import Array
 
@@ -185,7 +185,7 @@ def direction(point: Point, steps: Array, slopes: Array, products: Array, shorte
     u = xp.maximum(xp.where(point.usable, point.target, 1.0), least)
     relative = relative / u
     curvature = xp.sum(slopes[..., -1, :] ** 2 / u, axis=-1)
-    length = xp.clip(1 / xp.where(curvature > 0, curvature, 1.0), shortest, LONGEST)
+    length = clipped(1 / xp.where(curvature > 0, curvature, 1.0), shortest, LONGEST)
     step = (
         length[..., None] * xp.sign(relative) * compressed(xp.abs(relative), xp.astype(relative >= 0, relative.dtype))
     )

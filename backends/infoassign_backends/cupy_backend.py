@@ -39,6 +39,8 @@ THREADS = 256
 """Threads of a block, but where a row needs more; a power of two."""
 RESIDENT = 8
 """Blocks for each multiprocessor at most of kernels that have no rows in their registers."""
+OPTIONS = ("-std=c++17", f"-DTHREADS={THREADS}")
+"""For the compiler."""
 
 
 class Team(NamedTuple):
@@ -109,8 +111,7 @@ def _scale(epsilon: float) -> tuple[Any, Any, Any]:
 def _kernel(name: str) -> Any:
     """Return a kernel; each is compiled by itself, since most are never used."""
     source = files("infoassign_backends").joinpath("cupy_sweep.cu").read_text(encoding="utf-8")
-    options = ("-std=c++17", f"-DTHREADS={THREADS}")
-    return cupy.RawModule(code=source, options=options, name_expressions=(name,)).get_function(name)
+    return cupy.RawModule(code=source, options=OPTIONS, name_expressions=(name,)).get_function(name)
 
 
 def _launch(name: str, blocks: int, threads: tuple[int, int], *arguments: Any) -> None:
@@ -211,6 +212,9 @@ class CupySweep:
             levels = ceil(log2(4 * self._team.chunks)) + log2(self._team.rows)
             numbers = max(numbers, self.rows / (self._first * self._team.together))
         return (levels + 5) * unit / 2 + ((numbers + 8) * unit / 2) ** 2, 3 * unit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CupySweep, (self._scores, self._epsilon)
 
     def _shown(self, values: Array) -> Array:
         return values.reshape((*self._batch, *values.shape[1:]))
