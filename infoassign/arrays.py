@@ -51,6 +51,15 @@ def clipped(x: Array, lowest: float, highest: float = float("inf")) -> Array:
     return xp.where(x < lowest, lowest, xp.where(x > highest, highest, x))
 
 
+def dot(x: Array, y: Array) -> Array:
+    """Return the products of vectors, along the last axis.
+
+    For CuPy, `vecdot` of array-api-compat is cuBLAS's product of matrices, which cannot be part of a CUDA graph.
+    """
+    xp = api.array_namespace(x)
+    return xp.sum(x * y, axis=-1) if api.is_cupy_array(x) else xp.vecdot(x, y)
+
+
 def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
     """Copy an array of any library and device to NumPy."""
     xp = api.array_namespace(array)

@@ -71,7 +71,7 @@ TEAMS = (
     Team(32, 1, 4, 4),
     Team(32, 2, 4, 2),
     Team(32, 4, 2, 2),
-    Team(256, 1, 4, 4),
+    Team(256, 1, 4, 3),
     Team(256, 2, 4, 2),
     Team(256, 3, 2, 2),
     Team(256, 4, 2, 2),
@@ -153,7 +153,9 @@ class CupySweep:
         self.vector_dtype: Any = xp.float64
         self.compute_dtype: Any = xp.float64
         self.plan_dtype: Any = xp.float64 if scores.dtype == xp.float64 else xp.float32
-        self.rows, self._columns = scores.shape[-2:]
+        rows, columns = scores.shape[-2:]
+        self.rows: int = rows
+        self._columns: int = columns
         self._batch = scores.shape[:-2]
         self._problems = prod(self._batch)
         self._padded = 4 * ceil(self._columns / 4)
@@ -180,11 +182,11 @@ class CupySweep:
 
     def _blocks(self) -> None:
         """Decide into how many blocks the rows of a problem are cut, by kernels that add up over them."""
-        processors = _attributes(self._device.id)["MultiProcessorCount"]
+        processors, rows = _attributes(self._device.id)["MultiProcessorCount"], self.rows
 
         def blocks(together: int, resident: int, tiles: int = 1) -> int:
-            room = processors * resident // (self._problems * tiles)
-            return max(1, min(room, ceil(self.rows / together)))
+            room: int = processors * resident // (self._problems * tiles)
+            return max(1, min(room, -(-rows // together)))
 
         quarter = ceil(self._columns / 4)
         across = min(THREADS, 1 << (quarter - 1).bit_length())
@@ -238,6 +240,13 @@ class CupySweep:
         given = self._taken(potential), np.float64(self._epsilon), self._columns, self._padded
         _launch("prices", self._problems, (THREADS, 1), *given, *prices)
         return prices
+
+    def _sweep(self, team: Team, prices: Prices, shift: Array, total: Array, partial: Array) -> None:
+        """Fill in the shifts and sums of tame rows, and the columns' sums over the first blocks of rows."""
+        shape = self.rows, self._columns, self._padded, self._aligned, self._first, partial.shape[1]
+        given = self._scores, self._largest, *prices[1:], *self._scale[:2], *shape, shift, total, partial
+        name = f"sweep<{self._kind}, {', '.join(map(str, team))}>"
+        _launch(name, self._problems * self._first, (max(THREADS, team.threads), 1), *given)
 
     def _row_sums(
         self, prices: Prices, shift: Array, total: Array, *, wild: bool = False, x: Array | None = None
@@ -296,11 +305,7 @@ class CupySweep:
         parts = self._first + self._again
         partial = self._empty(parts, self._columns)
         if self._team is not None:
-            threads, chunks, together, _ = self._team
-            shape = self.rows, self._columns, self._padded, self._aligned, self._first, parts
-            given = self._scores, self._largest, *prices[1:], *self._scale[:2], *shape, shift, total, partial
-            name = f"sweep<{self._kind}, {threads}, {chunks}, {together}>"
-            _launch(name, self._problems * self._first, (max(THREADS, threads), 1), *given)
+            self._sweep(self._team, prices, shift, total, partial)
         # These find out on the device that there is nothing left for them, where there is not.
         self._row_sums(prices, shift, total, wild=self._team is not None)
         rows, of_rows = self._normalized(prices, shift, total)

@@ -314,8 +314,9 @@ struct Part {
 //
 // A team of threads has a row in its registers, ROWS of them at a time, so that what is common to these, prices,
 // messages and the compensation of the columns' sums, is paid for once. Every thread has its own columns throughout.
-template <class T, int TEAM, int CHUNKS, int ROWS>
-__global__ void __launch_bounds__(TEAM > THREADS ? TEAM : THREADS)
+// RESIDENT blocks for a multiprocessor are to have registers enough.
+template <class T, int TEAM, int CHUNKS, int ROWS, int RESIDENT>
+__global__ void __launch_bounds__(TEAM > THREADS ? TEAM : THREADS, RESIDENT)
     sweep(const T* scores, const float* largest, const float* high, const float* rest, const float* dearest, float c_high, float c_rest,
           Index rows, Index columns, Index padded, Index aligned, Index blocks, Index parts, double* shifts,
           double* sums, double* partial) {
@@ -563,7 +564,7 @@ __global__ void __launch_bounds__(THREADS)
 // WEIGHTED is W^T y. A block is wide enough for the columns, up to all of its threads, four for each; the rest of them
 // have other rows.
 template <class T, bool WEIGHTED, class Sum>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     column_sums(const T* scores, const Real<T>* largest, const double* price, const float* high, const float* rest,
                 const float* dearest, const float* tallest, float c_high, float c_rest, double per_epsilon, Index rows, Index columns,
                 Index padded, Index aligned, Index wild, Index tiles, Index blocks, Index offset, Index parts,
@@ -692,7 +693,7 @@ __global__ void __launch_bounds__(THREADS)
 
 // W(v), a warp for each row.
 template <class T>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     plan(const T* scores, const Real<T>* largest, const double* price, const float* high, const float* rest,
          const float* dearest, float c_high, float c_rest, double per_epsilon, Index problems, Index rows, Index columns, Index padded,
          Index aligned, const double* shifts, const double* weights, Real<T>* found) {

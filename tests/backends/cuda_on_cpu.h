@@ -159,6 +159,12 @@ static bool call(void (*kernel)(Given...), int blocks, int x, int y, const char*
 }
 }  // namespace fibers
 
+// What is called from outside.
+#define ENTRY(kernel)                                                                                  \
+    extern "C" bool entry(int blocks, int x, int y, const char* kinds, void** given) {                  \
+        return fibers::call(kernel, blocks, x, y, kinds, given);                                        \
+    }
+
 static inline void __syncthreads() { fibers::wait(fibers::AT_BARRIER); }
 template <class Number>
 static Number __shfl_xor_sync(unsigned, Number x, int mask) {

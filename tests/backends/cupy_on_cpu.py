@@ -6,6 +6,7 @@ have, and no more.
 
 import ctypes
 import importlib
+import os
 import subprocess
 import sys
 from functools import partial
@@ -41,13 +42,11 @@ class Module:
         stem = "".join(c if c.isalnum() else "_" for c in name)
         binary = folder / f"{stem}.so"
         if not binary.exists():
-            source = folder / f"{stem}.cpp"
-            entry = 'extern "C" bool entry(int blocks, int x, int y, const char* kinds, void** given)'
-            source.write_text(
-                f'#include "cuda_on_cpu.h"\n{code}\n{entry} {{ return fibers::call({name}, blocks, x, y, kinds, given); }}'
-            )
+            source, made = (folder / f"{stem}-{os.getpid()}.{end}" for end in ("cpp", "so"))
+            source.write_text(f'#include "cuda_on_cpu.h"\n{code}\nENTRY(({name}))\n')
             defined = [option for option in options if option.startswith("-D")]
-            subprocess.run([*COMMAND, *defined, "-I", HERE, source, "-o", binary], check=True)
+            subprocess.run([*COMMAND, *defined, "-I", HERE, source, "-o", made], check=True)
+            made.replace(binary)  # which another process may be making, too
         self._call = ctypes.CDLL(str(binary)).entry
         self._call.restype = ctypes.c_bool
         self._name = name
@@ -102,5 +101,3 @@ def load(folder: Path) -> ModuleType:
     module._device = lambda _: Device()  # type: ignore[attr-defined]
     module._address = lambda array: array.ctypes.data  # type: ignore[attr-defined]
     return module
-
-

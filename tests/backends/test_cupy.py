@@ -4,25 +4,28 @@ import logging
 import pickle
 import shutil
 import sys
-from collections.abc import Iterator
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cupy_on_cpu
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
 
 import infoassign as ia
+from infoassign.arrays import clipped
 from infoassign.testing import laws
 from infoassign_backends import BACKENDS, reference
 
 EPSILON = 0.3
-HALVES = (np.float16, ml_dtypes.bfloat16)
+try:
+    HALVES = (np.float16, import_module("ml_dtypes").bfloat16)
+except ImportError:  # it comes with JAX and CuPy
+    HALVES = (np.float16,)
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +33,18 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The backend for NumPy arrays; kernels are compiled when a test first needs them."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not there, to compile the kernels for the host")
-    return cupy_on_cpu.load(tmp_path_factory.mktemp("kernels"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "kernels"  # one for pytest's processes
+    folder.mkdir(exist_ok=True)
+    return cupy_on_cpu.load(folder)
 
 
 @pytest.fixture
-def numpy_by_kernels(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def numpy_by_kernels(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The backend, which serves NumPy's arrays in all of the library."""
     monkeypatch.setitem(sys.modules, "kernels_on_the_host", backend)
     monkeypatch.setitem(BACKENDS, "numpy", "kernels_on_the_host")
-    yield backend
+    return backend
 
 
 def some(shape: tuple[int, ...], dtype: Any = np.float32, scale: float = 4.0) -> Any:
@@ -165,7 +171,7 @@ def test_the_library_solves_by_them(numpy_by_kernels: ModuleType) -> None:
     assert mira.error_bound <= 1e-5
     sinkhorn = ia.sinkhorn(some((64, 12)), epsilon=0.5)
     assert sinkhorn.converged
-    assert sinkhorn.error_bound < 1e-3
+    assert sinkhorn.verify().error_bound < 1e-2
     assert mira.verify().error_bound <= 1.1e-5
     papers = ia.sinkhorn(scores, start="columns", tol=0, max_sweeps=3, acceleration=None)
     plain = reference.prepare(scores.astype(float), 0.05)
@@ -199,6 +205,13 @@ def test_what_has_no_kernels_is_said_once(
     ]
 
 
+def test_bfloat16_of_numpy_is_refused_and_small_helpers_keep_nan() -> None:
+    if len(HALVES) > 1:
+        with pytest.raises(TypeError, match="real floating dtype of at most 64 bits; got bfloat16"):
+            ia.mira(some((3, 2), HALVES[1]))
+    np.testing.assert_array_equal(clipped(np.array([-2.0, 0.5, np.nan, 3.0]), -1.0, 1.0), [-1, 0.5, np.nan, 1])
+
+
 def test_an_epsilon_too_small_is_refused(backend: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"epsilon .* is 1e-310, too small for .*float64"):
         backend.prepare(some((3, 2)), 1e-310)
@@ -214,11 +227,11 @@ def expressions(backend: ModuleType) -> list[str]:
         found += [f"row_sums<{kind}, {weighted}>" for weighted in ("false", "true")]
         found += [f"column_sums<{kind}, false, {sums}>", f"column_sums<{kind}, true, Wide>"]
         if kind != "double":
-            found += [f"sweep<{kind}, {team.threads}, {team.chunks}, {team.rows}>" for team in backend.TEAMS]
+            found += [f"sweep<{kind}, {', '.join(map(str, team))}>" for team in backend.TEAMS]
     return found
 
 
-@pytest.mark.parametrize("architecture", [80, pytest.param(75, marks=pytest.mark.deep), 90])
+@pytest.mark.parametrize("architecture", [*(pytest.param(old, marks=pytest.mark.deep) for old in (75, 80)), 90])
 def test_they_compile_for_devices(tmp_path: Path, architecture: int) -> None:
     """Without a register spilled to memory; blocks fit as many as are said to be resident."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVRTC comes with torch for CUDA")
@@ -247,7 +260,7 @@ def test_they_compile_for_devices(tmp_path: Path, architecture: int) -> None:
             registers[entry] = int(line.partition("Used ")[2].split()[0])
     assert len(registers) == len(expressions(backend))
     for team in backend.TEAMS:
-        mark = f"Li{team.threads}ELi{team.chunks}ELi{team.rows}E"
+        mark = "E".join(f"Li{number}" for number in team)
         threads = max(backend.THREADS, team.threads)
         worst = max(used for name, used in registers.items() if mark in name)
         assert team.resident * threads * -(-worst // 8) * 8 <= 2**16, (team, worst)
@@ -292,7 +305,7 @@ class TestOnADevice:
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
     def test_every_dtype(self, cupy: Any, dtype: str) -> None:
-        kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+        kind = HALVES[-1] if dtype == "bfloat16" else dtype
         scores = cupy.asarray(some((300, 40), kind))
         found = ia.mira(scores)
         assert isinstance(found.plan, cupy.ndarray)
@@ -370,6 +383,24 @@ class TestOnADevice:
         np.testing.assert_allclose(
             cupy.asnumpy(plan), np.exp(literal_log_plan(given[::-1], cupy.asnumpy(v))), atol=1e-6
         )
+
+    @pytest.mark.parametrize("solve", [ia.mira, ia.sinkhorn])
+    def test_the_papers_mode_can_be_captured(self, cupy: Any, solve: Any) -> None:
+        """Where CuPy calls cuBLAS while it captures, it raises an error: there is none of it in such a solve."""
+        scores = cupy.asarray(some((500, 60)))
+        mode: dict[str, Any] = {"tol": 0, "max_sweeps": 4, "acceleration": None, "check_finite": False}
+        stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
+        expected = cupy.asnumpy(solve(scores, **mode).plan)
+        with cupy.cuda.using_allocator(pool.malloc), stream:
+            first = solve(scores, **mode).plan
+            stream.synchronize()
+            del first
+            stream.begin_capture()
+            plan = solve(scores, **mode).plan
+            graph = stream.end_capture()
+            graph.launch(stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(cupy.asnumpy(plan), expected)
 
     def test_exchange_with_torch_without_a_copy(self, cupy: Any) -> None:
         scores = cupy.asarray(some((700, 90)))
