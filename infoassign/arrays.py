@@ -30,10 +30,40 @@ def integer(array: Array) -> Any:
     return xp.__array_namespace_info__().default_dtypes(device=api.device(array))["integral"]
 
 
+def bits(array: Array) -> int:
+    """Return how many bits numbers of a real floating dtype have, 0 for other dtypes.
+
+    CuPy's bfloat16 comes from another package, of which `isdtype` and `finfo` say that it is no dtype; NumPy cannot
+    compute with it without that package.
+    """
+    if str(array.dtype).rpartition(".")[2] == "bfloat16":
+        return 0 if isinstance(array, np.ndarray) else 16
+    xp = api.array_namespace(array)
+    return int(xp.finfo(array.dtype).bits) if xp.isdtype(array.dtype, "real floating") else 0
+
+
+def clipped(x: Array, lowest: float, highest: float = float("inf")) -> Array:
+    """Return numbers, those outside of limits as these; NaN stays.
+
+    For CuPy, `clip` of array-api-compat counts them by indexing with a mask, for which the host has to wait.
+    """
+    xp = api.array_namespace(x)
+    return xp.where(x < lowest, lowest, xp.where(x > highest, highest, x))
+
+
+def dot(x: Array, y: Array) -> Array:
+    """Return the products of vectors, along the last axis.
+
+    For CuPy, `vecdot` of array-api-compat is cuBLAS's product of matrices, which cannot be part of a CUDA graph.
+    """
+    xp = api.array_namespace(x)
+    return xp.sum(x * y, axis=-1) if api.is_cupy_array(x) else xp.vecdot(x, y)
+
+
 def on_host(array: Array, dtype: Any = np.float64) -> NDArray[Any]:
     """Copy an array of any library and device to NumPy."""
     xp = api.array_namespace(array)
-    if xp.isdtype(array.dtype, "real floating") and xp.finfo(array.dtype).bits < 32:
+    if 0 < bits(array) < 32:
         array = xp.astype(array, xp.float32)  # NumPy has no bfloat16
     if api.is_torch_array(array):
         array = array.detach().resolve_neg()
@@ -55,8 +85,8 @@ def constant(array: Array) -> Array:
 
 def in_single(array: Array) -> Array:
     """Return an array in single precision if it is in half."""
-    xp = api.array_namespace(array)
-    if xp.finfo(array.dtype).bits < 32:
+    if bits(array) < 32:
+        xp = api.array_namespace(array)
         return xp.astype(array, xp.float32)
     return np.asarray(array) if isinstance(array, np.ndarray) else array  # a view of subclasses such as memory maps
 

@@ -8,7 +8,7 @@ from zlib import crc32
 import array_api_compat as api
 import numpy as np
 
-from infoassign.arrays import constant, on_host
+from infoassign.arrays import clipped, constant, on_host
 from infoassign.auction import feasible
 from infoassign.factored import FactoredScores
 from infoassign.objective import Family, gauged
@@ -472,7 +472,7 @@ def _start(
     potential = xp.where(priced, potential, xp.where(highest > -xp.inf, highest, 0.0))
     # No solution's potential is spread much further than the scores; a wild one would drown them in its rounding.
     limit = float(xp.finfo(potential.dtype).max) / 4
-    potential = xp.clip(potential, -limit, limit)
+    potential = clipped(potential, -limit, limit)
     potential = potential - xp.min(potential, axis=-1, keepdims=True)
     spread = xp.astype(xp.asarray(source.spread, device=device), potential.dtype)[..., None] + 0 * potential[..., :1]
     return gauged(family, xp.minimum(potential, 10 * ranks.bound(spread) + 100 * family.epsilon), potential < xp.inf)

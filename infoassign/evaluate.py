@@ -5,7 +5,7 @@ from typing import Any
 
 import array_api_compat as api
 
-from infoassign.arrays import scalar_or_array
+from infoassign.arrays import dot, scalar_or_array
 from infoassign.objective import Family, Point, certify_penalised, examine, log_ratio, marginal_error
 from infoassign.problem import prepare
 from infoassign.rounding import certify_exact
@@ -151,7 +151,7 @@ def duality_gap(
         xp = api.array_namespace(point.potential)
         highest = xp.max(xp.where(point.usable, point.potential, -xp.inf), axis=-1)
         below = xp.where(point.usable, highest[..., None] - point.potential, 0.0)
-        return scalar_or_array(xp.vecdot(point.marginal, below))
+        return scalar_or_array(dot(point.marginal, below))
     return scalar_or_array(certify_penalised(family, point).gap)
 
 

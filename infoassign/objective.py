@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import array_api_compat as api
 
-from infoassign.arrays import either
+from infoassign.arrays import dot, either
 from infoassign_backends.protocol import Array, Masses, Sweep
 
 
@@ -138,7 +138,7 @@ def gauged(family: Family, potential: Array, usable: Array) -> Array:
 
 def marginal_floor(point: Point) -> Array:
     """Return what rounding may add to that distance, shape (...,)."""
-    return api.array_namespace(point.potential).vecdot(point.marginal, point.rounding.column)
+    return dot(point.marginal, point.rounding.column)
 
 
 def rounding_bounds(
@@ -160,7 +160,7 @@ def rounding_bounds(
     columns = potential.shape[-1]
     always = sweep.sum_error + sweep.entry_error
     log_k = log(columns)
-    mean = unit * (2 * xp.vecdot(marginal, lift) + 4 * log_k + 8) + always
+    mean = unit * (2 * dot(marginal, lift) + 4 * log_k + 8) + always
     row = xp.maximum(unit * (2 * xp.max(lift, axis=-1) + 4 * log_k + 8) + always, mean)
     column = 3 * unit * (lift - xp.where(usable, log_marginal, 0.0)) + (unit * (3 * log_k + 10) + always)
     total = xp.full_like(mean, float(xp.finfo(sweep.plan_dtype).eps) / 2 * (log_k + 4))
@@ -242,7 +242,7 @@ def certify_penalised(family: Family, point: Point) -> Certificate:
     )
     # Mean over rows: TV <= sqrt(gap / (4 epsilon)). To leading order gap is rho sum wbar d^2 / 2, a squared norm
     # of d, so the rounding of d adds its own norm.
-    mean_floor = rounding.mean + xp.sqrt(rho / (8 * epsilon) * xp.vecdot(point.marginal, rounding.column**2))
+    mean_floor = rounding.mean + xp.sqrt(rho / (8 * epsilon) * dot(point.marginal, rounding.column**2))
     mean = xp.sqrt(gap / (4 * epsilon)) + mean_floor
     # Worst row: TV <= tanh(rho osc(d) / (4 epsilon)).
     rounded_oscillation = 2 * xp.max(xp.where(point.usable, rounding.column, 0.0), axis=-1)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import array_api_compat as api
 
+from infoassign.arrays import clipped
 from infoassign.conjugate import conjugate_gradients
 from infoassign.objective import Certificate, Family, Point, certificate, log_ratio, marginal_error
 from infoassign_backends.protocol import Array, Sweep
@@ -67,7 +68,7 @@ def newton_correction(sweep: Sweep, family: Family, point: Point) -> Correction:
     # A difference of two sums, positive by theory.
     energy = xp.maximum(weight - sweep.sum_rows(row_means**2) / sweep.rows, xp.zeros_like(weight))
     highest = xp.max(xp.where(usable, z, -xp.inf), axis=-1)
-    reach = sweep.bound_rows(xp.clip(highest[..., None] - row_means, 0.0, None))
+    reach = sweep.bound_rows(clipped(highest[..., None] - row_means, 0.0))
     reach = xp.where(xp.all(usable, axis=-1), reach, xp.inf)
     return Correction(z, row_means, energy + 8 * sweep.sum_error * weight, reach, missed, 1 / least[..., 0])
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import array_api_compat as api
 
-from infoassign.arrays import constant, on_host
+from infoassign.arrays import clipped, constant, on_host
 from infoassign.chunked import ChunkedSweep, Extent
 from infoassign.validation import check_array, check_scores, check_values
 from infoassign_backends import backend_for
@@ -79,9 +79,8 @@ class DenseScores:
         highest = xp.max(xp.where(finite, self.like, -xp.inf), axis=(-2, -1))
         lowest = xp.min(xp.where(finite, self.like, xp.inf), axis=(-2, -1))
         # Halved, lest the difference overflows.
-        return 2 * xp.clip(
-            xp.astype(highest, wide) / 2 - xp.astype(lowest, wide) / 2, 0.0, float(xp.finfo(wide).max) / 4
-        )
+        half = xp.astype(highest, wide) / 2 - xp.astype(lowest, wide) / 2
+        return 2 * clipped(half, 0.0, float(xp.finfo(wide).max) / 4)
 
     @property
     def depth(self) -> Array:

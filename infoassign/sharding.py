@@ -6,12 +6,13 @@ in the next, so that the others stop with an error instead of waiting for it.
 """
 
 from collections.abc import Callable, Iterator
-from math import log
+from math import inf, log
 from typing import Any, TypeAlias, TypeVar
 from zlib import crc32
 
 import array_api_compat as api
 
+from infoassign.arrays import clipped
 from infoassign_backends import readable
 from infoassign_backends.protocol import Array, Masses, Sweep
 
@@ -159,7 +160,7 @@ class ShardedSweep:
         masses = self._ranks.attempt(
             lambda: self._sweep(potential), lambda: Masses(0 * potential, 0 * potential[..., 0], self.rows)
         )
-        shown = xp.exp(xp.clip(masses.log_columns - self._about, None, log(self._large) + 1))
+        shown = xp.exp(clipped(masses.log_columns - self._about, -inf, log(self._large) + 1))
         total = self._ranks.sum(xp.concat([shown, (masses.log_normalizers + self._lift)[..., None]], axis=-1))
         return Masses(self._logarithm(total[..., :-1], masses.log_columns), total[..., -1], self.rows)
 

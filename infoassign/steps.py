@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat as api
 
-from infoassign.arrays import choose, either
+from infoassign.arrays import choose, clipped, dot, either
 from infoassign.objective import Family, Point, dual_noise, gauged
 from infoassign_backends.protocol import Array
 
@@ -73,7 +73,7 @@ def plain_ascent(family: Family, point: Point) -> Array:
     xp = api.array_namespace(point.potential)
     roots = xp.where(point.usable, xp.sqrt(point.marginal) - xp.sqrt(point.target), 0.0)
     factor = 1.0 if family.exact else min(1.0, family.strength / family.epsilon)
-    return factor * xp.vecdot(roots, roots)
+    return factor * dot(roots, roots)
 
 
 def plain(family: Family, point: Point, memory: None) -> tuple[Array, None]:
@@ -106,9 +106,9 @@ def quasi_newton(family: Family, point: Point, memory: Memory | None) -> tuple[A
     grown = xp.where(memory.accelerated, xp.maximum(memory.radius, GROW * length), memory.radius)
     radius = xp.where(failed, SHRINK * length, grown)
     slope = slope_of(point) - slope_of(memory.point)
-    product = xp.vecdot(step, slope)
+    product = dot(step, slope)
     unit = float(xp.finfo(product.dtype).eps)
-    curved = product > 64 * unit * xp.sqrt(xp.vecdot(step, step) * xp.vecdot(slope, slope))
+    curved = product > 64 * unit * xp.sqrt(dot(step, step) * dot(slope, slope))
     scale = xp.where(curved, 1 / xp.sqrt(xp.where(curved, product, 1.0)), 0.0)[..., None]
     steps = remember(memory.steps, scale * step, ~failed)
     slopes = remember(memory.slopes, scale * slope, ~failed)
@@ -144,7 +144,7 @@ def with_products(products: Array, steps: Array, newest: Array, keep: Array) -> 
     older = choose(keep, older, xp.zeros_like(older))
     row = xp.zeros((*older.shape[:-2], 1, older.shape[-1]), dtype=older.dtype, device=api.device(older))
     older = xp.concat([older, row], axis=-2)
-    return xp.concat([older, xp.vecdot(steps, newest[..., None, :])[..., None]], axis=-1)
+    return xp.concat([older, dot(steps, newest[..., None, :])[..., None]], axis=-1)
 
 
 def used(products: Array) -> Array:
@@ -178,17 +178,17 @@ def direction(point: Point, steps: Array, slopes: Array, products: Array, shorte
     # Used pairs have the product 1; a row of zeros gets it, too, so that the systems can be solved.
     identity = xp.eye(steps.shape[-2], dtype=products.dtype, device=api.device(products))
     upper = xp.where(used(products)[..., None], products, identity)
-    alpha = xp.linalg.solve(upper, xp.vecdot(steps, slope[..., None, :])[..., None])
+    alpha = xp.linalg.solve(upper, dot(steps, slope[..., None, :])[..., None])
     relative = slope - xp.sum(slopes * alpha, axis=-2)
     # Kept away from 0, so that no quotient overflows: such columns weigh nothing.
     least = xp.full_like(slope, float(xp.finfo(slope.dtype).smallest_normal) ** 0.5)
     u = xp.maximum(xp.where(point.usable, point.target, 1.0), least)
     relative = relative / u
     curvature = xp.sum(slopes[..., -1, :] ** 2 / u, axis=-1)
-    length = xp.clip(1 / xp.where(curvature > 0, curvature, 1.0), shortest, LONGEST)
+    length = clipped(1 / xp.where(curvature > 0, curvature, 1.0), shortest, LONGEST)
     step = (
         length[..., None] * xp.sign(relative) * compressed(xp.abs(relative), xp.astype(relative >= 0, relative.dtype))
     )
-    beta = alpha - xp.vecdot(slopes, step[..., None, :])[..., None]
+    beta = alpha - dot(slopes, step[..., None, :])[..., None]
     correction = xp.linalg.solve(xp.matrix_transpose(upper), beta)
     return step + xp.sum(steps * correction, axis=-2)

@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat as api
 import numpy as np
 
-from infoassign.arrays import constant, in_single
+from infoassign.arrays import bits, constant, in_single
 from infoassign_backends import readable
 from infoassign_backends.protocol import Array
 
@@ -82,7 +82,7 @@ def check_array(name: str, array: Any) -> Any:
             f"{name} must not be a masked array; forbid pairs by -inf, for instance {name}.filled(-numpy.inf)"
         )
     xp = api.array_namespace(array)
-    if not xp.isdtype(array.dtype, "real floating") or xp.finfo(array.dtype).bits > 64:
+    if not 0 < bits(array) <= 64:
         raise TypeError(f"{name} must have a real floating dtype of at most 64 bits; got {array.dtype}")
     return xp
 
@@ -214,8 +214,7 @@ def check_companion(name: str, array: Any, scores: Array, of: str = "scores") ->
     devices = api.device(array), api.device(scores)
     if None not in devices and devices[0] != devices[1]:  # what is traced by JAX has none yet
         raise ValueError(f"{name} must be on the device of {of}, {api.device(scores)}; got one on {api.device(array)}")
-    xp = api.array_namespace(array)
-    if not xp.isdtype(array.dtype, "real floating"):
+    if not bits(array):
         raise TypeError(f"{name} must have a real floating dtype; got {array.dtype}")
 
 

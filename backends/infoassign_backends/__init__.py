@@ -13,7 +13,11 @@ from infoassign_backends.protocol import Array, Backend, Masses, Sweep
 
 __all__ = ["BACKENDS", "Array", "Backend", "Masses", "Sweep", "backend_for", "readable"]
 
-BACKENDS = {"numpy": "infoassign_backends.numpy_backend", "torch": "infoassign_backends.torch_backend"}
+BACKENDS = {
+    "cupy": "infoassign_backends.cupy_backend",
+    "numpy": "infoassign_backends.numpy_backend",
+    "torch": "infoassign_backends.torch_backend",
+}
 """The modules that serve arrays, by the package that their type is of; add yours, and test it with
 :func:`infoassign.testing.laws.backend`."""
 

@@ -54,7 +54,8 @@ def test_the_wheel_holds_the_three_packages_and_no_tests(wheel: Path) -> None:
         "infoassign_backends",
         "infoassign_training",
     }
-    for needed in ("infoassign/py.typed", "infoassign_training/figures/report.html.j2"):
+    kernels = "infoassign_backends/cupy_sweep.cu"
+    for needed in ("infoassign/py.typed", kernels, "infoassign_training/figures/report.html.j2"):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
