@@ -16,6 +16,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Triton's kernels run on the CPU where there is no device for them. It looks when it is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 torch.set_num_threads(1)
 settings.register_profile("infoassign", deadline=None)
 # pytest --hypothesis-profile ci: more examples, always the same. deep: hours; with --hypothesis-seed to do it again.

@@ -33,6 +33,8 @@ from infoassign_backends.protocol import Views
 
 LEAST = tl.constexpr(torch.finfo(torch.float32).smallest_normal)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+ALIGNED = 16
+"""Numbers of which the rows of operands are a multiple, so that they are read several at a time."""
 PANEL = 4096
 """Bytes of a row of slopes: few enough to be spared, and columns enough to keep a device busy."""
 
@@ -62,7 +64,7 @@ class Tiles(NamedTuple):
 # Large tiles read their operands less often, and want 144 KiB of shared memory, which these generations have.
 LARGE_FROM, LARGE_BELOW = (9, 0), (12, 0)
 LARGE = Tiles(Tile(128, 256, 64, 8, 3), Tile(128, 256, 32, 8, 3), Tile(128, 128, 32, 8, 3))
-SMALL = Tiles(Tile(128, 128, 32, 8, 3), Tile(128, 128, 32, 8, 3), Tile(128, 128, 32, 8, 2))
+SMALL = Tiles(Tile(128, 128, 32, 8, 3), Tile(128, 128, 32, 8, 3), Tile(128, 64, 32, 8, 3))
 
 
 def served(views: Views) -> bool:
@@ -85,21 +87,25 @@ def off_diagonal(views: Views, sizes: tuple[int, ...]) -> Tensor:
 def off_diagonal_and_gradients(views: Views, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Return OE and its gradients; see :class:`infoassign_backends.protocol.Backend`."""
     first, second = views.first, views.second
+    width = first.shape[1]
     with torch.cuda.device_of(first):
         panels = _Panels(views, sizes)
-        levels, scale, split = panels.segments.level, panels.scale, panels.split
-        width, most = len(levels), panels.columns[0].stop
-        room, parts = first.new_empty(width * most), []
-        sums1, sums2 = (_row_sums(view, levels, scale) for view in (first, second))
+        level, scale, split = panels.segments.level[:width], panels.scale, panels.split
+        sums1, sums2 = (_row_sums(view, level, scale) for view in (first, second))
         # Added up over panels, so in float32; to_second is finished in each.
-        to_first, to_second = _expected(sums2, levels), second.new_empty(second.shape)
+        to_first, to_second = _expected(sums2, level), second.new_empty(second.shape)
+        height = len(panels.segments.level)
+        room, parts = first.new_empty(height * panels.columns[0].stop), []
         for columns in panels.columns:
-            slope = room[: width * (columns.stop - columns.start)].view(width, -1)
-            parts.append(panels.make(columns, slope))
-            _add_product(to_first, second[:, columns], slope.T, scale, split)
-            finished = _expected(sums1, levels[columns])
-            _add_product(finished, first, slope, scale, split)
-            to_second[:, columns] = finished
+            slopes = room[: height * (columns.stop - columns.start)].view(height, -1)
+            parts.append(panels.make(columns, slopes))
+            there = slice(columns.start, min(columns.stop, width))
+            slopes = slopes[:width, : there.stop - there.start]
+            _add_product(to_first, second[:, there], slopes.T, scale, split)
+            finished = _expected(sums1, level[there])
+            _add_product(finished, first, slopes, scale, split)
+            to_second[:, there] = finished
+        del room, slopes, finished  # before there is another copy of a gradient
         return _total(parts, first.dtype), to_first.to(first.dtype), to_second
 
 
@@ -108,10 +114,10 @@ def _total(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 class _Segments(NamedTuple):
-    """What is known of each unit, on the device."""
+    """What is known of each unit, on the device, and of as many of none as make them a multiple of ALIGNED."""
 
     owner: Tensor
-    """The number of its segment, int32."""
+    """The number of its segment, int32; -1 for none."""
     level: Tensor
     """Its share of the slope that is expected: ``1/2 - log(size)`` in quarters, so that sums of two are short."""
 
@@ -139,32 +145,32 @@ def _new_segments(sizes: tuple[int, ...], device: torch.device) -> _Segments:
     for size, run in groupby(sizes):
         count = len(list(run))
         owners.append(torch.arange(count * size, device=device, dtype=torch.int32) // size + start)
-        levels.append(torch.full((count * size,), round(4 * (0.5 - log(size))) / 4, device=device))
+        levels.append(torch.full((count * size,), round(4 * (0.5 - log(size))) / 4, device=device, dtype=torch.float32))
         start += count
+    rest = -sum(sizes) % ALIGNED
+    owners.append(torch.full((rest,), -1, device=device, dtype=torch.int32))
+    levels.append(torch.zeros(rest, device=device, dtype=torch.float32))
     return _Segments(torch.cat(owners), torch.cat(levels))
 
 
 class _Panels:
-    """P, some columns at a time."""
+    """P, some columns at a time, with cells of no segment at its end, to a multiple of :data:`ALIGNED`."""
 
     def __init__(self, views: Views, sizes: tuple[int, ...]) -> None:
         first, self.second = views.all_first, views.all_second
-        rows, width = first.shape
-        step = PANEL // first.itemsize
-        self.columns = [slice(start, min(start + step, width)) for start in range(0, width, step)]
-        self.scale = 1 / rows
         self.segments = _segments(sizes, first.device)
+        self.first = _operand(first, len(self.segments.level))
+        self.columns = _cut(len(self.segments.level), PANEL // first.itemsize)
+        self.scale = 1 / len(first)
         self.split = first.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision != "tf32"
-        self.first = _turned(first)
 
-    def make(self, columns: slice, slope: Tensor | None) -> Tensor:
-        """Return sums of P log P over parts of a panel, and write its slopes if they are asked for."""
-        first, second, (owner, level) = self.first, _turned(self.second[:, columns]), self.segments
+    def make(self, columns: slice, slopes: Tensor | None) -> Tensor:
+        """Return sums of P log P over the tiles of a panel, and write its slopes if they are asked for."""
+        first, second = self.first, _operand(self.second[:, columns], columns.stop - columns.start)
+        (samples, height), (_, width), (owner, level) = first.shape, second.shape, self.segments
         tile = _tile(first, self.split)
-        height, width = first.shape[1], second.shape[1]
-        tiles = _count(tile, height, width)
-        sums = torch.empty(tiles, dtype=torch.float64, device=first.device)
-        _panel[(tiles,)](
+        sums = torch.empty(_count(tile, height, width), dtype=torch.float64, device=first.device)
+        _panel[(len(sums),)](
             first,
             second,
             owner,
@@ -172,35 +178,66 @@ class _Panels:
             level,
             level[columns],
             sums,
-            sums if slope is None else slope,
+            sums if slopes is None else slopes,
             self.scale,
-            len(first),
+            samples,
             height,
             width,
             *first.stride(),
             *second.stride(),
-            WITH_SLOPE=slope is not None,
-            **_options(tile, len(first), self.split),
+            WITH_SLOPE=slopes is not None,
+            **_options(tile, samples, self.split),
         )
         return sums
 
 
-def _turned(view: Tensor) -> Tensor:
-    """Return a view in float32 with each column in one piece.
+def _cut(width: int, most: int) -> list[slice]:
+    return [slice(start, min(start + most, width)) for start in range(0, width, most)]
 
-    Tensor cores take operands of 16 bits either way, others only with the terms of a sum side by side: what is not so
-    in memory would be turned by the kernel, number by number, each time it is read.
+
+def _aligned(length: int) -> int:
+    return length + -length % ALIGNED
+
+
+def _operand(view: Tensor, units: int) -> Tensor:
+    """Return a view as a device reads it fast: with zeros to so many units, each row in its place in memory.
+
+    Tensor cores take operands of 16 bits either way round, others only with the terms of a sum side by side: those
+    would be turned number by number, each time that they are read.
     """
-    return view if view.itemsize == 2 else view.T.contiguous().T
+    rows, width = view.shape
+    if view.itemsize == 4:
+        turned = view.new_empty((units, _aligned(rows)))
+        turned[:width, :rows] = view.T
+        turned[width:] = 0
+        turned[:, rows:] = 0
+        return turned.T
+    if width == units and view.stride(1) == 1 and view.stride(0) % ALIGNED == 0 and view.data_ptr() % 16 == 0:
+        return view
+    room = view.new_empty((rows, units))
+    room[:, :width] = view
+    room[:, width:] = 0
+    return room
 
 
 def _row_sums(view: Tensor, level: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return the sums of rows as they are, and times the levels; both times the scale."""
     rows, width = view.shape
-    sums, leveled = torch.empty((2, rows), device=view.device)
+    sums, leveled = torch.empty((2, rows), device=view.device, dtype=torch.float32)
     if rows:
-        _sum_rows[(rows,)](
-            view, level, sums, leveled, scale, width, *view.stride(), BLOCK=1024, num_warps=4, enable_fp_fusion=True
+        _sum_rows[(triton.cdiv(rows, 4),)](
+            view,
+            level,
+            sums,
+            leveled,
+            scale,
+            rows,
+            width,
+            *view.stride(),
+            HEIGHT=4,
+            WIDTH=512,
+            num_warps=8,
+            enable_fp_fusion=True,
         )
     return sums, leveled
 
@@ -448,14 +485,18 @@ def _add(
 
 
 @triton.jit
-def _sum_rows(view, level, sums, leveled, scale, width, view_row, view_unit, BLOCK: tl.constexpr):
-    """Add up a row, in float64."""
-    row = tl.program_id(0).to(tl.int64)
-    plain, weighted = tl.zeros((BLOCK,), tl.float64), tl.zeros((BLOCK,), tl.float64)
-    for start in range(0, width, BLOCK):
-        units = start + tl.arange(0, BLOCK)
-        some = tl.load(view + row * view_row + units * view_unit, mask=units < width, other=0.0).to(tl.float64)
-        plain += some
-        weighted += some * tl.load(level + units, mask=units < width, other=0.0)
-    tl.store(sums + row, tl.sum(plain, axis=0) * scale)
-    tl.store(leveled + row, tl.sum(weighted, axis=0) * scale)
+def _sum_rows(
+    view, level, sums, leveled, scale, height, width, view_row, view_unit, HEIGHT: tl.constexpr, WIDTH: tl.constexpr
+):
+    """Add up some rows, in float64."""
+    rows = tl.program_id(0).to(tl.int64) * HEIGHT + tl.arange(0, HEIGHT)
+    columns = tl.arange(0, WIDTH)
+    plain, weighted = tl.zeros((HEIGHT, WIDTH), tl.float64), tl.zeros((HEIGHT, WIDTH), tl.float64)
+    for start in range(0, width, WIDTH):
+        units = start + columns
+        there = (rows < height)[:, None] & (units < width)[None, :]
+        some = tl.load(view + rows[:, None] * view_row + units[None, :] * view_unit, mask=there, other=0.0)
+        plain += some.to(tl.float64)
+        weighted += some.to(tl.float64) * tl.load(level + units, mask=units < width, other=0.0)[None, :]
+    tl.store(sums + rows, tl.sum(plain, axis=1) * scale, mask=rows < height)
+    tl.store(leveled + rows, tl.sum(weighted, axis=1) * scale, mask=rows < height)
