@@ -1,12 +1,15 @@
 """The entropy of a joint distribution, tile by tile, for torch: with a gradient of its own, and no autocast.
 
 Autograd would keep every tile. Here one pass of the forward makes both gradients, each as large as a view, and backward
-only multiplies them. Tensors on the CPU take the host's pass, others the standard's; see
-:mod:`infoassign_backends.joint`.
+only multiplies them. Tensors on the CPU take the host's pass, those on CUDA Triton's where it serves them, others the
+standard's; see :mod:`infoassign_backends.joint`.
 """
 
+import logging
 import sys
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from infoassign_backends import joint, joint_host
 from infoassign_backends.autograd import first_order_only
 from infoassign_backends.protocol import Views
 
+LOG = logging.getLogger("infoassign")
 ONCE = (
     "the off-diagonal entropy has first derivatives only: its gradient cannot be differentiated again; leave"
     " create_graph=True out, or write sum P log P in plain torch operations for a second derivative"
@@ -44,7 +48,8 @@ def off_diagonal_and_gradients(views: Views, sizes: tuple[int, ...]) -> tuple[Te
         value, first, second = map(torch.from_numpy, joint_host.off_diagonal_and_gradients(views, sizes))
         return value, first, second
     with torch.no_grad(), torch.autocast(views.first.device.type, enabled=False):
-        return joint.off_diagonal_and_gradients(views, sizes)
+        value, first, second = _on_device(views).off_diagonal_and_gradients(views, sizes)
+    return value, first, second
 
 
 def _without_gradients(views: Views, sizes: tuple[int, ...]) -> Tensor:
@@ -52,8 +57,36 @@ def _without_gradients(views: Views, sizes: tuple[int, ...]) -> Tensor:
     if views.first.device.type == "cpu":
         return torch.from_numpy(joint_host.off_diagonal(views, sizes))
     with torch.autocast(views.first.device.type, enabled=False):
-        value: Tensor = joint.off_diagonal(views, sizes)
+        value: Tensor = _on_device(views).off_diagonal(views, sizes)
     return value
+
+
+def _on_device(views: Views) -> ModuleType:
+    """Return the module for views that are not on the CPU. ``torch.compile`` traces the standard's."""
+    if views.first.device.type != "cuda" or torch.compiler.is_compiling():
+        return joint
+    triton = _triton()
+    if triton is None:
+        return joint
+    if not triton.served(views):
+        dtypes, device = {view.dtype for view in views}, torch.cuda.get_device_capability(views.first.device)
+        _say_once(f"joint entropies of {dtypes} on a device of capability {device}")
+        return joint
+    return triton
+
+
+@cache
+def _triton() -> ModuleType | None:
+    try:
+        return import_module("infoassign_backends.triton_joint")
+    except ImportError as error:
+        _say_once(f"joint entropies on CUDA, since Triton cannot be imported ({error})")
+        return None
+
+
+@cache
+def _say_once(what: str) -> None:
+    LOG.warning("%s are computed by torch's own operations, which take more time and memory", what)
 
 
 class _OffDiagonal(torch.autograd.Function):
