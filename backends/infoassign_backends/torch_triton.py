@@ -395,6 +395,13 @@ def prepare(scores: Tensor, epsilon: float) -> Sweep:
     return _dense(scores, epsilon, None)
 
 
+def _tf32() -> bool:
+    """Return whether products of single precision may be of 10 bits, as torch's own are."""
+    matmul = torch.backends.cuda.matmul
+    # Since torch 2.9; the older setting raises where that has been used.
+    return matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else bool(matmul.allow_tf32)
+
+
 def factored(product: Product, epsilon: float) -> Sweep | None:
     """Prepare products that are not kept; see :class:`infoassign_backends.protocol.Backend`."""
     check_epsilon(epsilon, torch.float64, torch)
@@ -407,7 +414,7 @@ def factored(product: Product, epsilon: float) -> Sweep | None:
         return torch.full(shape, value, dtype=dtype, device=features.device)
 
     bias = filled((columns,), 0.0, torch.float32) if product.bias is None else product.bias.to(torch.float32)
-    precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    precision = "tf32" if _tf32() else "tf32x3"
     source = Source(features[None], prototypes.contiguous(), bias, 1 / product.temperature, columns, depth, precision)
     known = Known(
         filled((1,), 0.0), filled((1,), 0.0), filled((1,), product.span / epsilon), filled((1,), product.reach)

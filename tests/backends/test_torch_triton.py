@@ -285,7 +285,7 @@ def test_fixed_steps_neither_read_nor_send(solve: Any) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 @pytest.mark.parametrize("capability", [80, 90])
 def test_kernels_compile_for_devices(capability: int, dtype: str) -> None:
-    program = Path(__file__).with_name("triton_targets.py")
+    program = Path(__file__).with_name("compile_sweeps.py")
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     done = subprocess.run(
         [sys.executable, program, str(capability), dtype], env=environment, capture_output=True, text=True, check=False
@@ -297,6 +297,7 @@ def test_kernels_compile_for_devices(capability: int, dtype: str) -> None:
     tensor_core = "mma.sync" if capability == 80 else "wgmma.mma_async"
     for launch in found:
         constants, instructions = launch["constants"], launch["instructions"]
+        assert launch["shared"] <= 99 * 1024, "more than every device of a generation has"
         if constants.get("WIDE") is False and launch["kernel"] != "extents":
             assert instructions["ex2.approx"] > 0
             if constants["DEPTH"]:

@@ -359,7 +359,7 @@ def test_compiles_to_matrix_instructions(architecture: int, instruction: str, tm
         "TRITON_CACHE_DIR": str(tmp_path),
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "backends")]),
     }
-    command = [sys.executable, str(root / "tests" / "triton_targets.py"), str(architecture)]
+    command = [sys.executable, str(root / "tests" / "backends" / "compile_joint.py"), str(architecture)]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     rows = [json.loads(line) for line in answer.stdout.splitlines()]

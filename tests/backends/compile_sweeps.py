@@ -1,4 +1,4 @@
-"""Compile kernels for GPUs that are not here: run as a program, with Triton's interpreter off.
+"""Compile the sweeps' kernels for GPUs that are not here: run as a program, with Triton's interpreter off.
 
 Every launch of the sweeps is recorded instead of made, and compiled for a compute capability. A line of JSON each says
 which kernel it was, of what dtype, and which instructions it has.
@@ -27,8 +27,8 @@ POINTERS = {
 INSTRUCTIONS = ("ex2.approx", "cp.async.c", "mma.sync", "wgmma.mma_async", "ld.global.v4.b32", "ld.global.v2.b64")
 
 
-def compiled(capability: int, kernel: Any, given: tuple[Any, ...], warps: int, constants: dict[str, Any]) -> str:
-    """Compile a launch, and return its PTX."""
+def compiled(capability: int, kernel: Any, given: tuple[Any, ...], warps: int, constants: dict[str, Any]) -> Any:
+    """Compile a launch."""
     signature: dict[str, str] = {}
     values, divisible = {}, {}
     for i, name in enumerate(kernel.arg_names):
@@ -42,8 +42,7 @@ def compiled(capability: int, kernel: Any, given: tuple[Any, ...], warps: int, c
     options = {"num_warps": warps, "enable_fp_fusion": False}
     found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert found.asm["cubin"]
-    ptx: str = found.asm["ptx"]
-    return ptx
+    return found
 
 
 def main(capability: int, dtypes: list[str]) -> None:
@@ -56,9 +55,10 @@ def main(capability: int, dtypes: list[str]) -> None:
         if key in seen:
             return
         seen.add(key)
-        ptx = compiled(capability, kernel, given, shape.warps, constants)
-        counts = {name: len(re.findall(re.escape(name), ptx)) for name in INSTRUCTIONS}
-        print(json.dumps({"kernel": key[0], "dtype": of, "constants": constants, "instructions": counts}), flush=True)
+        found = compiled(capability, kernel, given, shape.warps, constants)
+        row = {"kernel": key[0], "dtype": of, "constants": constants, "shared": found.metadata.shared}
+        counts = {name: len(re.findall(re.escape(name), found.asm["ptx"])) for name in INSTRUCTIONS}
+        print(json.dumps(row | {"instructions": counts}), flush=True)
 
     torch_triton.launch = launch
     for dtype in (getattr(torch, name) for name in dtypes):
