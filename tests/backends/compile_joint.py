@@ -1,8 +1,8 @@
 """The joint entropy's Triton kernels compiled for devices that need not be there.
 
-``TRITON_INTERPRET=0 python tests/backends/compile_joint.py 80 90`` prints, for each kernel, what it is compiled for, its shared
-memory and its matrix instructions, and with a folder as the last argument puts PTX and machine code there, for
-``cuobjdump -res-usage``.
+``TRITON_INTERPRET=0 python tests/backends/compile_joint.py 80 90`` prints, for each kernel, what it is compiled for,
+its shared memory and its matrix instructions, and with a folder as the last argument puts PTX and machine code there,
+for ``cuobjdump -res-usage``.
 """
 
 import json
