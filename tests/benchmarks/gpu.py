@@ -33,9 +33,9 @@ import gpu_report
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "measured"
-PARTS = ("ceilings", "sweep", "mira", "swav", "sela", "joint", "cupy", "resnet")
+PARTS = ("ceilings", "mira", "joint", "sela", "swav", "sweep", "cupy", "resnet")
 """In the order in which they run."""
-PATIENCE = 150.0
+PATIENCE = 180.0
 """Seconds that a part may take, compilation included, before it is taken to hang."""
 PART_SECONDS = {"tune": 3600.0}
 """Those of parts that take longer."""
@@ -121,7 +121,7 @@ def work(names: list[str], device: str, quick: bool, ceilings: dict[str, Any], t
 
 def nothing(name: str, why: str) -> dict[str, Any]:
     """Return the record of a part that came to nothing."""
-    return {"title": name, "about": "", "lines": [], "targets": [], "skipped": [], "errors": [why], "took": 0.0}
+    return {"title": name, "about": "", "lines": [], "targets": [], "said": [], "errors": [why], "took": 0.0}
 
 
 class Runs:
@@ -157,7 +157,7 @@ class Runs:
         process = spawn.Process(target=work, args=(list(names), *self._settings, self._ceilings, tell))
         process.start()
         tell.close()  # or its end would not be heard
-        expected, begun = list(names), False
+        expected, begun, answered = list(names), False, False
         try:
             while expected:
                 patience = min(PART_SECONDS.get(expected[0], PATIENCE), self._deadline - time.monotonic())
@@ -165,7 +165,7 @@ class Runs:
                     yield expected[0], nothing(expected[0], f"stopped: no answer after {patience:.0f} s")
                     return
                 name, found = hear.recv()
-                begun = found is None
+                begun, answered = found is None, True
                 if found is not None:
                     self._ceilings = found.pop("for others")
                     expected.remove(name)
@@ -174,7 +174,7 @@ class Runs:
                         return
         except EOFError:
             process.join()
-            if begun or len(expected) == len(names):  # otherwise it stopped between two parts, to be begun anew
+            if begun or not answered:  # otherwise it stopped between two parts, to be begun anew
                 yield expected[0], nothing(expected[0], f"its process ended with status {process.exitcode}")
         finally:
             process.join(0 if expected else 20)
@@ -197,11 +197,8 @@ def options_from(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--device cpu is for a dry run: add --quick")
     if options.out is None and not (options.dry or options.tune or options.only):
         options.out = FOLDER  # what is not all of it does not overwrite what is
-    if (
-        options.dry
-        and options.out is not None
-        and (ROOT / "docs") in (options.out.resolve(), *options.out.resolve().parents)
-    ):
+    docs = ROOT / "docs"
+    if options.dry and options.out is not None and options.out.resolve().is_relative_to(docs.resolve()):
         parser.error("what a dry run finds does not belong into the documentation: give another --out")
     return options
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from math import inf
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -59,7 +58,7 @@ class Sizes(NamedTuple):
 
 
 QUICK = Sizes(
-    rows=128, columns=48, many=512, all_rows=8192, depth=16, batches=(32, 64), views=24, segments=3, images=2,
+    rows=128, columns=48, many=512, all_rows=8192, depth=16, batches=(32, 64), views=24, segments=2, images=1,
     pixels=32, network="resnet18", matmul=64, copies=(2**12, 2**16), repeats=3, budget=0.1,
 )  # fmt: skip
 
@@ -71,7 +70,7 @@ class Found:
         self.device, self.sizes, self.ceilings = device, sizes, ceilings
         self.lines: list[Line] = []
         self.targets: list[Target] = []
-        self.skipped: list[str] = []
+        self.said: list[str] = []
         self.errors: list[str] = []
         self.about = ""
 
@@ -493,16 +492,17 @@ def sela(found: Found) -> None:
     sizes, epsilon = found.sizes, 1 / LAMBDA
     size = f"{sizes.all_rows} x {sizes.columns}"
     if not room(found, 4 * 2 * sizes.all_rows * sizes.columns):
-        found.skipped.append(f"dense bf16 scores {size}: there is not four times their memory")
+        found.said.append(f"Not measured: dense bf16 scores {size}, since there is not four times their memory")
     else:
         dense = scores_of(found, sizes.all_rows, torch.bfloat16)
         dense *= 10
-        label(found, "ia.sinkhorn, dense", dense, lambda some: dense[some], "bf16", size, epsilon)
+        label(found, "ia.sinkhorn, dense", lambda: dense, lambda some: dense[some], "bf16", size, epsilon)
         del dense
     for name, tf32 in (("bf16", False), ("fp32", False), ("tf32", True)):
         dtype = DTYPES.get(name, torch.float32)
         features, prototypes = factors(found, sizes.all_rows, dtype)
-        scores = ia.FactoredScores(features, prototypes, temperature=0.1)
+        # Made anew in every run, since it keeps what it finds.
+        scores = partial(ia.FactoredScores, features, prototypes, temperature=0.1)
         wide = prototypes.double().T / 0.1
 
         def product(some: slice, features: Tensor = features, wide: Tensor = wide) -> Tensor:
@@ -514,7 +514,13 @@ def sela(found: Found) -> None:
 
 
 def label(
-    found: Found, what: str, scores: Any, rows: Callable[[slice], Tensor], name: str, size: str, epsilon: float
+    found: Found,
+    what: str,
+    scores: Callable[[], Any],
+    rows: Callable[[slice], Tensor],
+    name: str,
+    size: str,
+    epsilon: float,
 ) -> None:
     """Time a solve to SeLa's tolerance."""
 
@@ -529,7 +535,7 @@ def label(
         }  # fmt: skip
 
     took = found.measure(
-        what, partial(ia.sinkhorn, scores, epsilon=epsilon, tol=SELA_TOL), size=size, dtype=name, error=error,
+        what, lambda: ia.sinkhorn(scores(), epsilon=epsilon, tol=SELA_TOL), size=size, dtype=name, error=error,
         notes=notes, memory=True,
     )  # fmt: skip
     reached = found.last("status") == "CONVERGED"
@@ -545,7 +551,7 @@ def joint(found: Found) -> None:
     """Make joint entropies and their gradients."""
     found.about = (
         "Forward and backward. The off-diagonal entropy is that of given codes; its listing makes P whole, by autograd"
-        " (for bf16 under autocast, from codes in fp32). The error is that of the first gradient, relative to its"
+        " (for bf16 under autocast). The error is that of the first gradient, relative to its"
         " largest entry in float64. FLOP are those of three products of matrices."
     )
     sizes, device = found.sizes, found.device
@@ -577,7 +583,10 @@ def joint(found: Found) -> None:
         with tf32_allowed(tf32):
             mixed = torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16")
             listing = partial(off_diagonal_listing, apart=apart)
-            theirs = line("off-diagonal entropy by its listing", partial(with_gradients, listing, q1, q2, mixed))
+            theirs = line(
+                "off-diagonal entropy by its listing",
+                partial(with_gradients, listing, *(q.float() for q in codes), mixed),
+            )
             most = found.last("extra memory, MB")
             ours = line("infoassign, off-diagonal entropy", partial(with_gradients, off_diagonal, *codes))
             extra, share = found.last("extra memory, MB"), found.last("share of peak")
@@ -617,7 +626,7 @@ def cupy(found: Found) -> None:
     """Do the same with CuPy's arrays; in a dry run NumPy's stand in for them."""
     found.about = "The same memory, as a tensor and as a CuPy array. No CUDA graphs here."
     if found.device.type == "cuda" and find_spec("cupy") is None:
-        found.skipped.append("CuPy is not installed")
+        found.said.append("Not measured: CuPy is not installed.")
         return
     xp = import_module("cupy" if found.device.type == "cuda" else "numpy")
     sizes, ratios = found.sizes, dict[str, float | None]()
@@ -657,7 +666,7 @@ def address(array: Any) -> int:
 def resnet(found: Found) -> None:
     """Find the share of a training step that labels and loss take."""
     if find_spec("torchvision") is None:
-        found.skipped.append("torchvision, which has the network, is not installed")
+        found.said.append("Not measured: torchvision, which has the network, is not installed.")
         return
     from torchvision import models
 
@@ -667,7 +676,7 @@ def resnet(found: Found) -> None:
         f" {sizes.images} images, bf16 autocast, channels last; labels for two views of {sizes.rows} rows, as they are"
         f" gathered from all ranks; and the loss of this rank's {sizes.images} rows a view."
     )
-    half = {"device_type": device.type, "dtype": torch.bfloat16}
+    half = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": device.type == "cuda"}
     student, teacher = (
         getattr(models, sizes.network)(num_classes=sizes.columns).to(device, memory_format=torch.channels_last)
         for _ in range(2)
@@ -725,7 +734,8 @@ def tune(found: Found) -> None:
     """Time passes of other shapes of programs; each is compiled for it."""
     torch_triton: Any = import_module("infoassign_backends.torch_triton")
     small = found.sizes == QUICK
-    found.about = "Ten passes in a CUDA graph, each; the first line of each group is the shape that is used."
+    number = 1 if small else 10
+    found.about = "Passes in a CUDA graph, each; the first line of each group is the shape that is used."
 
     def timed(name: str, size: str, dtype: str, current: Any, candidates: list[Any], prepared: Any) -> None:
         potential = torch.zeros(prepared._columns, dtype=torch.float64, device=found.device)
@@ -738,7 +748,8 @@ def tune(found: Found) -> None:
             try:
                 took = found.measure(
                     f"{name}, {shape.rows} x {shape.columns}, {shape.warps} warps, {shape.stages} stages",
-                    lambda: [prepared(potential) for _ in range(10)][-1], size=size, dtype=dtype, graph=True, per=10,
+                    lambda: [prepared(potential) for _ in range(number)][-1],
+                    size=size, dtype=dtype, graph=True, per=number,
                 )  # fmt: skip
             finally:
                 setattr(torch_triton, name, original)
@@ -747,14 +758,14 @@ def tune(found: Found) -> None:
             else:
                 results[shape] = took
         best = min(results, key=lambda shape: results[shape], default=None)
-        if best is not None:
-            gain = quotient(results.get(current), results[best])
-            print(f"best {name} for {size}, {dtype}: {best}, {gain} times the one that is used", flush=True)
-            found.skipped.append(f"(best of {name}, {size}, {dtype}: {tuple(best)}, {gain:.2f} x)" if gain else "")
+        if best is not None and current in results:
+            gain = results[current] / results[best]
+            found.said.append(f"Best {name}, {size}, {dtype}: {tuple(best)}, {gain:.2f} times the one that is used.")
+            print(found.said[-1], flush=True)
 
     Shape = torch_triton.Shape  # noqa: N806  (a class)
     some = slice(0, 2) if small else slice(None)
-    for dtype in ("bf16", "fp32"):
+    for dtype in ("bf16",) if small else ("bf16", "fp32"):
         for columns in (40,) if small else (256, 1000, 3000, 8192, 20_000):
             rows = 16 if small else min(2**18, 2**30 // columns)
             scores = torch.randn(rows, columns, device=found.device).to(DTYPES[dtype])
@@ -770,11 +781,8 @@ def tune(found: Found) -> None:
                 timed("whole_rows", size, dtype, current, candidates[some], prepared)
             else:
                 current = torch_triton.tiles(columns, wide=False)
-                candidates = [
-                    Shape(n, w, warps)
-                    for n, w in ((4, 512), (8, 256), (8, 512), (16, 256), (4, 1024), (8, 1024), (2, 2048))
-                    for warps in (4, 8, 16)
-                ]
+                cuts = ((4, 512), (8, 256), (8, 512), (16, 256), (4, 1024), (8, 1024), (2, 2048))
+                candidates = [Shape(*cut, warps) for cut in cuts for warps in (4, 8, 16)]
                 timed("tiles", size, dtype, current, candidates[some], prepared)
             del scores, prepared
         features, prototypes = factors(found, 16 if small else 2**17, DTYPES[dtype])
@@ -810,6 +818,8 @@ def measured(name: str, device: str, quick: bool, known: dict[str, Any]) -> dict
     if there.type == "cuda":
         there = torch.device("cuda", there.index or 0)
         torch.cuda.set_device(there)
+    else:
+        torch.set_num_threads(1)  # what is this small would only wait for the others
     found = Found(there, QUICK if quick else Sizes(), dict(known))
     print(f"{title} ({name})", flush=True)
     begun = time.perf_counter()
@@ -828,6 +838,6 @@ def measured(name: str, device: str, quick: bool, known: dict[str, Any]) -> dict
         broken = True
     return {
         "title": title, "about": found.about, "lines": found.lines, "targets": [list(t) for t in found.targets],
-        "skipped": found.skipped, "errors": found.errors, "took": time.perf_counter() - begun,
+        "said": found.said, "errors": found.errors, "took": time.perf_counter() - begun,
         "ceilings": found.ceilings if name == "ceilings" else None, "broken": broken,
     }  # fmt: skip

@@ -69,12 +69,13 @@ def table(lines: list[Line]) -> str:
     return "\n".join(text)
 
 
-def verdicts(targets: list[Target]) -> str:
-    """Return Markdown."""
+def verdicts(targets: list[Target], *, dry: bool) -> str:
+    """Return Markdown; a dry run has no verdicts."""
     text = ["| target | wanted | found | |", "|---|---|---|---|"]
     for target in targets:
         wanted = f"{'at least' if target.at_least else 'at most'} {shown(target.bound)}"
-        text.append(f"| {shown(target.what)} | {wanted} | {shown(target.found)} | **{target.verdict}** |")
+        verdict = "dry run" if dry else f"**{target.verdict}**"
+        text.append(f"| {shown(target.what)} | {wanted} | {shown(target.found)} | {verdict} |")
     return "\n".join(text)
 
 
@@ -91,8 +92,8 @@ def markdown(found: dict[str, Any]) -> str:
         if part["lines"]:
             said.append(table(part["lines"]))
         if part["targets"]:
-            said.append(verdicts([Target(*target) for target in part["targets"]]))
-        said += [f"Not measured: {reason}" for reason in part["skipped"]]
+            said.append(verdicts([Target(*target) for target in part["targets"]], dry=bool(found["dry run"])))
+        said += part["said"]
         said += [f"**Error**: {shown(error)}" for error in part["errors"]]
     return "\n\n".join(said) + "\n"
 
