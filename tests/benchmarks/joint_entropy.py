@@ -28,11 +28,12 @@ Run = Callable[[Tensor, Tensor], tuple[float, Tensor]]
 
 def products(z1: Tensor, z2: Tensor) -> Tensor:
     """The same with masks that multiply instead of selecting: fewer passes over P, of which there are more copies."""
-    shape = (ROWS, SEGMENTS, UNITS)
-    q1, q2 = (z.view(shape).softmax(dim=2) for z in (z1, z2))
-    joint = torch.einsum("np,nq->pq", q1.flatten(1), q2.flatten(1)) / ROWS
-    owner = torch.arange(SEGMENTS).repeat_interleave(UNITS)
-    weight = (owner[:, None] != owner) / (SEGMENTS * (SEGMENTS - 1)) + torch.eye(len(owner)) / SEGMENTS
+    rows, segments = len(z1), z1.shape[1] // UNITS
+    q1, q2 = (z.view(rows, segments, UNITS).softmax(dim=2) for z in (z1, z2))
+    joint = torch.einsum("np,nq->pq", q1.flatten(1), q2.flatten(1)) / rows
+    owner = torch.arange(segments, device=z1.device).repeat_interleave(UNITS)
+    identity = torch.eye(len(owner), device=z1.device)
+    weight = (owner[:, None] != owner) / (segments * (segments - 1)) + identity / segments
     return (joint * joint.log() * weight).sum() - (q1 * q2).sum(dim=2).log().mean()
 
 

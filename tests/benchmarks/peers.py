@@ -83,7 +83,7 @@ class Problem(NamedTuple):
 def eq7(logits: Tensor, steps: int = 30) -> Tensor:
     """MIRA's eq. 7 to the letter, in torch."""
     p = torch.softmax(logits / TEMPERATURE, dim=1)
-    u = torch.full((p.shape[1],), 1 / p.shape[1])
+    u = p.new_full((p.shape[1],), 1 / p.shape[1])
     for _ in range(steps):
         w = (p / u**BETA) ** (1 / (1 - BETA))
         w = w / w.sum(dim=1, keepdim=True)
