@@ -306,6 +306,21 @@ def test_fixed_steps_neither_read_nor_send(solve: Any) -> None:
     assert transfers.found == []
 
 
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("solve", [ia.mira, partial(ia.sinkhorn, start="columns")], ids=["mira", "sinkhorn"])
+def test_nor_does_what_is_around_the_kernels(
+    solve: Any, batch: tuple[int, ...], everywhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = []
+    monkeypatch.setattr(torch_triton, "launch", lambda _, kernel, *given, **constants: launched.append(kernel))
+    scores = torch.empty((*batch, 64, 10), device="meta", dtype=torch.bfloat16)
+    with Transfers() as transfers:
+        found = solve(scores, tol=0, max_sweeps=3, acceleration=None, check_finite=False)
+        assert found.plan.device.type == found.labels.device.type == "meta"
+    assert transfers.found == []
+    assert torch_triton.triton_sweep.plain_step in launched
+
+
 def test_slabs_of_many_small_problems_take_less_than_their_scores() -> None:
     scores = torch.zeros(64, 33, 40)
     sweep = torch_triton.prepare(scores, 1.0)
