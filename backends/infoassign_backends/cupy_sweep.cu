@@ -291,7 +291,7 @@ __global__ void __launch_bounds__(THREADS)
         price[p * padded + j] = there;
         high[p * padded + j] = part;
         rest[p * padded + j] = (float)(in_powers - part);
-        most = size <= most ? most : size;
+        most = size <= most || most != most ? most : size;
     }
     found[threadIdx.x] = most;
     for (int half = THREADS / 2; half > 0; half /= 2) {

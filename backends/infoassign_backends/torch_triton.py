@@ -64,7 +64,7 @@ STRIP = Shape(32, 32, 4)
 VECTOR = Shape(1, 256, 8)
 """Columns of a program that works on vectors."""
 SLABS = 32
-"""Programs among which the rows of such columns are shared."""
+"""Programs at most among which the rows of such columns are shared."""
 PIECE = 2**24
 """Entries of a piece of a plan that is not whole in memory."""
 
@@ -105,11 +105,13 @@ class Source(NamedTuple):
 
     def constants(self) -> dict[str, Any]:
         """Return what kernels know of the source when they are compiled."""
-        step = min(64, max(16, triton.next_power_of_2(self.depth)))
+        # At most 128 bytes of a row: with more in single precision, products in TF32 run out of registers.
+        step = min(128 // self.matrix.element_size(), max(16, triton.next_power_of_2(self.depth)))
+        start, stride = (self.matrix.stride(0) if len(self.matrix) > 1 else 0), self.matrix.stride(1)
         return {
-            "STRIDE": self.matrix.stride(1),
-            # Where a problem starts, so that aligned rows are loaded 16 bytes at a time.
-            "ALIGN": gcd(self.matrix.stride(0), 16) if len(self.matrix) > 1 else 16,
+            "STRIDE": stride,
+            # Where a problem starts, so that aligned rows are loaded 16 bytes at a time; whatever the number of rows.
+            "ALIGN": gcd(start, stride, 16),
             "COLUMNS": self.columns,
             "DEPTH": self.depth,
             "STEP": step,
@@ -237,10 +239,14 @@ class TritonSweep:
 
     def _faint(self, price: Tensor, norms: Tensor, mass: Tensor) -> Tensor:
         """Return the logarithms of masses next to nothing, by slabs of rows; of others nothing is written."""
-        logs = self._empty(self._problems, SLABS, self._columns)
+        strips = triton.cdiv(self._columns, STRIP.columns)
+        # Of many problems each is one slab, lest there is more of these than of the scores.
+        resident = 32 * _processors(self._device) // (strips * self._problems)
+        slabs = max(1, min(SLABS, triton.cdiv(self.rows, STRIP.rows), resident))
+        logs = self._empty(self._problems, slabs, self._columns)
         self._launch(
             triton_sweep.faint,
-            (triton.cdiv(self._columns, STRIP.columns), SLABS, self._problems),
+            (strips, slabs, self._problems),
             *(*self._scores, price, self._c, norms, mass, logs, *self._sizes),
             shape=STRIP,
             **self._source.constants(),
@@ -251,11 +257,11 @@ class TritonSweep:
 
     def _logarithms(self, price: Tensor, norms: Tensor, mass: Tensor) -> Tensor:
         """Return the logarithms of the columns' masses."""
-        found = self._empty(self._problems, self._columns)
+        found, logs = self._empty(self._problems, self._columns), self._faint(price, norms, mass)
         self._launch(
             triton_sweep.merge,
             (triton.cdiv(self._columns, STRIP.columns), self._problems),
-            *(mass, self._faint(price, norms, mass), found, self.rows),
+            *(mass, logs, found, self.rows, logs.shape[1]),
             shape=STRIP,
             COLUMNS=self._columns,
             SLABS=SLABS,
@@ -281,7 +287,7 @@ class TritonSweep:
             self._launch(
                 triton_sweep.plain_step,
                 (self._problems,),
-                *(mass, logs, price, prior, numbers, following, self.rows),
+                *(mass, logs, price, prior, numbers, following, self.rows, logs.shape[1]),
                 shape=VECTOR,
                 COLUMNS=self._columns,
                 SLABS=SLABS,
@@ -371,7 +377,8 @@ def _dense(scores: Tensor, epsilon: float, offset: float | None) -> TritonSweep:
     # As in other backends, one copy serves all sweeps.
     matrix = matrix if matrix.stride(2) == 1 or columns == 1 else matrix.contiguous()
     source = Source(matrix, matrix, matrix, 1.0, columns, 0, "ieee")
-    base, least, size = torch.empty((3, len(matrix), rows), dtype=torch.float64, device=scores.device)
+    # Each by itself, so that all are aligned, also of an odd number of rows: kernels are compiled for that.
+    base, least, size = (torch.empty((len(matrix), rows), dtype=torch.float64, device=scores.device) for _ in range(3))
     shape = tiles(columns, wide=True)
     launch(
         matrix.device,
@@ -395,11 +402,12 @@ def prepare(scores: Tensor, epsilon: float) -> Sweep:
     return _dense(scores, epsilon, None)
 
 
-def _tf32() -> bool:
-    """Return whether products of single precision may be of 10 bits, as torch's own are."""
+def _tensor_float() -> bool:
+    """Return whether products of matrices in single precision may be made in TF32."""
     matmul = torch.backends.cuda.matmul
-    # Since torch 2.9; the older setting raises where that has been used.
-    return matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else bool(matmul.allow_tf32)
+    # torch has two names for it, and to ask by the older is an error where it was set by the newer.
+    setting = getattr(matmul, "fp32_precision", None)
+    return bool(matmul.allow_tf32) if setting is None else setting == "tf32"
 
 
 def factored(product: Product, epsilon: float) -> Sweep | None:
@@ -413,8 +421,9 @@ def factored(product: Product, epsilon: float) -> Sweep | None:
     def filled(shape: tuple[int, ...], value: float, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.full(shape, value, dtype=dtype, device=features.device)
 
-    bias = filled((columns,), 0.0, torch.float32) if product.bias is None else product.bias.to(torch.float32)
-    precision = "tf32" if _tf32() else "tf32x3"
+    given = product.bias
+    bias = filled((columns,), 0.0, torch.float32) if given is None else given.to(torch.float32).contiguous()
+    precision = "tf32" if _tensor_float() else "tf32x3"
     source = Source(features[None], prototypes.contiguous(), bias, 1 / product.temperature, columns, depth, precision)
     known = Known(
         filled((1,), 0.0), filled((1,), 0.0), filled((1,), product.span / epsilon), filled((1,), product.reach)

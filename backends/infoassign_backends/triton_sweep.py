@@ -32,7 +32,7 @@ FAINT = tl.constexpr(2.0**-100)
 NOTHING = tl.constexpr(-125.0)
 """Powers of two, of a row's largest entry, below which an entry is 0."""
 LN2 = tl.constexpr(0.6931471805599453)
-kernel = triton.jit(do_not_specialize=["rows", "batch_stride", "base_stride", "programs"])
+kernel = triton.jit(do_not_specialize=["rows", "batch_stride", "base_stride", "programs", "slabs"])
 """So that a batch of another size, such as the last of an epoch, does not wait for a compiler."""
 
 
@@ -81,7 +81,7 @@ def _tile(
             unit = begin + tl.arange(0, STEP)
             known = unit < DEPTH
             one = tl.load(scores + start + unit[None, :], mask=here[:, None] & known[None, :], other=0.0)
-            to = factors + column[None, :] * DEPTH + unit[:, None]
+            to = factors + column[None, :].to(tl.int64) * DEPTH + unit[:, None]
             other = tl.load(to, mask=known[:, None] & there[None, :], other=0.0)
             total = tl.dot(one, other, total, input_precision=PRECISION)
         added = tl.load(bias + column, mask=there, other=0.0)
@@ -352,15 +352,15 @@ def faint(
 
 
 @triton.jit
-def _logarithm(mass, logs, problem, column, there, rows, COLUMNS: tl.constexpr, SLABS: tl.constexpr):
+def _logarithm(mass, logs, problem, column, there, rows, slabs, COLUMNS: tl.constexpr, SLABS: tl.constexpr):
     """Return the natural logarithms of the columns' masses, those of faint columns from the slabs of their rows."""
     known = tl.load(mass + problem * COLUMNS + column, mask=there, other=1.0)
     poor = known < rows * FAINT
     found = tl.log2(tl.where(poor, 1.0, known))
     if tl.max(poor.to(tl.int32), axis=0) > 0:
         slab = tl.arange(0, SLABS)
-        where = (problem * SLABS + slab)[:, None] * COLUMNS + column[None, :]
-        parts = tl.load(logs + where, mask=(poor & there)[None, :], other=0.0)
+        where = (problem * slabs + slab)[:, None] * COLUMNS + column[None, :]
+        parts = tl.load(logs + where, mask=(slab < slabs)[:, None] & (poor & there)[None, :], other=-float("inf"))
         highest = tl.max(parts, axis=0)
         top = tl.where(highest == -float("inf"), 0.0, highest)
         total = tl.sum(tl.exp2(parts - top[None, :]), axis=0)
@@ -370,12 +370,12 @@ def _logarithm(mass, logs, problem, column, there, rows, COLUMNS: tl.constexpr, 
 
 
 @kernel
-def merge(mass, logs, out, rows, COLUMNS: tl.constexpr, SLABS: tl.constexpr, TILE: tl.constexpr):
+def merge(mass, logs, out, rows, slabs, COLUMNS: tl.constexpr, SLABS: tl.constexpr, TILE: tl.constexpr):
     """Write the natural logarithms of the columns' masses."""
     problem = tl.program_id(1).to(tl.int64)
     column = tl.program_id(0) * TILE + tl.arange(0, TILE)
     there = column < COLUMNS
-    found = _logarithm(mass, logs, problem, column, there, rows, COLUMNS, SLABS)
+    found = _logarithm(mass, logs, problem, column, there, rows, slabs, COLUMNS, SLABS)
     tl.store(out + problem * COLUMNS + column, found, mask=there)
 
 
@@ -388,6 +388,7 @@ def _stepped(
     problem,
     column,
     rows,
+    slabs,
     log_rows,
     epsilon,
     beta,
@@ -396,7 +397,7 @@ def _stepped(
 ):
     """Return ``beta (v + epsilon log(wbar / r))``, which columns some row may use, and ``log r``."""
     there = column < COLUMNS
-    found = _logarithm(mass, logs, problem, column, there, rows, COLUMNS, SLABS) - log_rows
+    found = _logarithm(mass, logs, problem, column, there, rows, slabs, COLUMNS, SLABS) - log_rows
     usable = there & (found != -float("inf"))
     v = tl.load(potential + problem * COLUMNS + column, mask=there, other=0.0)
     r = tl.load(log_prior + problem * COLUMNS + column, mask=there, other=0.0)
@@ -412,6 +413,7 @@ def plain_step(
     numbers,
     out,
     rows,
+    slabs,
     COLUMNS: tl.constexpr,
     SLABS: tl.constexpr,
     TILE: tl.constexpr,
@@ -437,6 +439,7 @@ def plain_step(
                 problem,
                 column,
                 rows,
+                slabs,
                 log_rows,
                 epsilon,
                 beta,
@@ -454,6 +457,7 @@ def plain_step(
             problem,
             column,
             rows,
+            slabs,
             log_rows,
             epsilon,
             beta,
@@ -476,6 +480,7 @@ def plain_step(
             problem,
             column,
             rows,
+            slabs,
             log_rows,
             epsilon,
             beta,
@@ -624,6 +629,7 @@ def columns(
                     added = tl.sum(w, axis=0).to(tl.float64)
                 to = partial + out * COLUMNS + column
                 tl.store(to, added + tl.load(to, mask=there, other=0.0), mask=there)
+            tl.debug_barrier()  # what is stored here is loaded in the next turn, maybe by another thread
         tl.store(totals + out, tl.sum(normalizers, axis=0))
 
 

@@ -157,6 +157,14 @@ def test_what_is_no_score_shows_and_harms_no_other_problem(backend: ModuleType) 
     assert np.isnan(sweep(wrong).log_columns[3]).all()
 
 
+def test_a_price_that_is_no_number_is_not_lost_among_many(backend: ModuleType) -> None:
+    potential = np.zeros(600)
+    potential[5] = np.nan  # and the same thread has a number after it
+    found = backend.prepare(some((20, 600)), EPSILON)(potential)
+    assert np.isnan(found.log_columns).all()
+    assert np.isnan(found.log_normalizers)
+
+
 def test_many_rows_are_summed_as_in_float64(backend: ModuleType) -> None:
     scores = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     keeps_its_word(backend, scores, np.zeros(2), 1.0)

@@ -240,6 +240,31 @@ def test_a_dataset_of_products_is_labelled(everywhere: None, random: np.random.G
     assert found.marginal_error <= 1e-4
 
 
+def test_a_bias_may_be_a_column_of_a_matrix(random: np.random.Generator) -> None:
+    features, prototypes = tensor(random.normal(size=(40, 8))).float(), tensor(random.normal(size=(10, 8))).float()
+    bias, potential = tensor(random.normal(size=(10, 3))).float()[:, 1], tensor(random.normal(size=10))
+    found, expected = (
+        torch_triton.factored(Product(features, prototypes, 1.0, x, 50.0, 100.0), 1.0)(potential)
+        for x in (bias, bias.clone())
+    )
+    assert torch.equal(found.log_columns, expected.log_columns)
+
+
+def test_products_are_made_in_tf32_where_torch_may(random: np.random.Generator) -> None:
+    product = Product(torch.ones(3, 2), torch.ones(2, 2), 1.0, None, 2.0, 0.0)
+    matmul = torch.backends.cuda.matmul
+    assert torch_triton.factored(product, 1.0)._source.precision == "tf32x3"
+    try:
+        matmul.fp32_precision = "tf32"  # after which to read `allow_tf32` is an error
+        assert torch_triton.factored(product, 1.0)._source.precision == "tf32"
+        matmul.fp32_precision = "none"
+        matmul.allow_tf32 = True
+        assert torch_triton.factored(product, 1.0)._source.precision == "tf32"
+    finally:
+        matmul.allow_tf32 = False
+    assert torch_triton.factored(product, 1.0)._source.precision == "tf32x3"
+
+
 def test_double_precision_products_are_left_to_tiles() -> None:
     double = torch.ones(3, 2, dtype=torch.float64)
     assert torch_triton.factored(Product(double, double, 1.0, None, 1.0, 1.0), 1.0) is None
@@ -279,6 +304,40 @@ def test_fixed_steps_neither_read_nor_send(solve: Any) -> None:
         plan = solve(scores, tol=0, max_sweeps=3, acceleration=None, check_finite=False).plan
     assert plan.device.type == "meta"
     assert transfers.found == []
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("solve", [ia.mira, partial(ia.sinkhorn, start="columns")], ids=["mira", "sinkhorn"])
+def test_nor_does_what_is_around_the_kernels(
+    solve: Any, batch: tuple[int, ...], everywhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = []
+    monkeypatch.setattr(torch_triton, "launch", lambda _, kernel, *given, **constants: launched.append(kernel))
+    scores = torch.empty((*batch, 64, 10), device="meta", dtype=torch.bfloat16)
+    with Transfers() as transfers:
+        found = solve(scores, tol=0, max_sweeps=3, acceleration=None, check_finite=False)
+        assert found.plan.device.type == found.labels.device.type == "meta"
+    assert transfers.found == []
+    assert torch_triton.triton_sweep.plain_step in launched
+
+
+def test_slabs_of_many_small_problems_take_less_than_their_scores() -> None:
+    scores = torch.zeros(64, 33, 40)
+    sweep = torch_triton.prepare(scores, 1.0)
+    price, norms = torch.zeros(64, 40, dtype=torch.float64), torch.zeros(64, 33, dtype=torch.float64)
+    assert sweep._faint(price, norms, price + 33).shape == (64, 1, 40)
+    assert torch_triton.prepare(scores[0], 1.0)._faint(price[0], norms[0], price[0] + 33).shape == (1, 2, 40)
+
+
+def test_another_size_of_a_batch_compiles_nothing() -> None:
+    program = Path(__file__).with_name("triton_launches.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first: dict[str, Any] = {}
+    for kind, size, kernels in map(json.loads, done.stdout.splitlines()):
+        assert kernels == first.setdefault(kind, kernels), size
+    assert first.keys() == {"dense", "products"}
 
 
 @pytest.mark.deep
