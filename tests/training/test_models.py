@@ -7,18 +7,28 @@ import torch
 
 import infoassign as ia
 from infoassign_training.config import Pretraining
+from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine.pretrain import build
+from infoassign_training.methods.method import Batch, Moment
 from infoassign_training.methods.mira import Mira
 from infoassign_training.models.heads import Prototypes
 from infoassign_training.models.resnet import SmallResNet
 
-IMAGES = torch.zeros(128, 1, 8, 8)
+IMAGES = LabelledImages(torch.zeros(128, 1, 8, 8), torch.zeros(128, dtype=torch.int64))
 """What a model is built for; only the shape counts."""
+MIDWAY = Moment(5, 10, 2)
 
 
 @pytest.fixture
 def method(small: Pretraining) -> Mira:
-    return build(small, IMAGES)
+    method = build(small, IMAGES)
+    assert isinstance(method, Mira)
+    return method
+
+
+def batch(views: tuple[torch.Tensor, torch.Tensor]) -> Batch:
+    rows = torch.arange(len(views[0]))
+    return Batch(list(views), rows, torch.zeros_like(rows))
 
 
 @pytest.fixture
@@ -59,8 +69,9 @@ def test_weights_depend_on_the_seed_alone(small: Pretraining) -> None:
 
 def test_loss_is_equation_8(method: Mira, views: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Half of it: the mean of the two terms, written out in NumPy from the method's own parts."""
-    beta = 0.7
-    step = method(*views, beta)
+    step = method(batch(views), MIDWAY)
+    beta = step.schedules["beta"]
+    assert method.settings.beta_end < beta < method.settings.beta_start
     both = torch.cat(views)
     with torch.no_grad():
         students = method.prototypes(method.projector(method.encoder(both))).double().chunk(2)
@@ -85,7 +96,7 @@ def test_a_finished_model_labels_by_its_student_with_the_last_beta(
 
 
 def test_only_the_student_learns(method: Mira, views: tuple[torch.Tensor, torch.Tensor]) -> None:
-    method(*views, 0.7).loss.backward()
+    method(batch(views), MIDWAY).loss.backward()
     assert all(p.grad is None for p in method.teacher.parameters())
     learning = [*method.encoder.parameters(), *method.projector.parameters(), *method.prototypes.parameters()]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learning)
@@ -112,4 +123,4 @@ def test_the_loss_is_ln_k_where_all_prototypes_are_predicted_alike(
     """The plateau that the progress bar's loss / ln K and the alarm are about."""
     with torch.no_grad():
         method.prototypes.weight.copy_(method.prototypes.weight[:1].expand(12, -1))
-    assert float(method(*views, 0.7).loss.detach()) == pytest.approx(math.log(12), abs=1e-5)
+    assert float(method(batch(views), MIDWAY).loss.detach()) == pytest.approx(math.log(12), abs=1e-5)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from infoassign_training.config import Mira, Optimizer, Pretraining
-from infoassign_training.engine.schedule import cosine, values_at, warmup_cosine
+from infoassign_training.engine.schedule import cosine, warmup_cosine
 
 
 def test_warmup_rises_linearly_and_the_rest_falls_to_zero() -> None:
@@ -23,13 +22,3 @@ def test_cosine_runs_either_way() -> None:
     assert cosine(0.95, 1.0, 0) == 0.95
     assert cosine(0.95, 1.0, 1) == 1.0
     assert cosine(0.95, 1.0, 0.5) == pytest.approx(0.975)
-
-
-def test_values_follow_the_settings() -> None:
-    settings = Pretraining(
-        batch_size=512, optimizer=Optimizer(learning_rate=0.3, warmup=0), mira=Mira(beta_start=0.8, beta_end=0.6)
-    )
-    start, end = values_at(settings, 0, 10), values_at(settings, 10, 10)
-    assert start.learning_rate == pytest.approx(0.6)  # times batch size / 256
-    assert (start.beta, start.teacher_momentum) == (0.8, 0.95)
-    assert (end.beta, end.teacher_momentum) == pytest.approx((0.6, 1.0))

@@ -37,7 +37,9 @@ class DeepCluster(Method):
         assert features is not None
         clusters = KMeans(self.settings.clusters, n_init=1, random_state=now.step).fit_predict(features.numpy())
         self.targets.copy_(torch.from_numpy(clusters))
-        self.head.reset_parameters()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(now.step)  # the same also if the run was resumed
+            self.head.reset_parameters()
         # Certain labels as an assignment, so that they are logged like others.
         certain = F.one_hot(self.targets, self.settings.clusters).double()
         return (ia.mira(100 * certain, beta=0),)
