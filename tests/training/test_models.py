@@ -10,7 +10,7 @@ from infoassign_training.config import Pretraining
 from infoassign_training.engine.pretrain import build
 from infoassign_training.methods.mira import Mira
 from infoassign_training.models.heads import Prototypes
-from infoassign_training.models.resnet import SmallResNet
+from infoassign_training.models.small import SmallResNet
 
 IMAGES = torch.zeros(128, 1, 8, 8)
 """What a model is built for; only the shape counts."""

@@ -20,7 +20,7 @@ from infoassign_training.engine.schedule import values_at
 from infoassign_training.engine.summary import Summary
 from infoassign_training.errors import UserError
 from infoassign_training.methods.mira import Mira, Step
-from infoassign_training.models.resnet import SmallResNet
+from infoassign_training.models.small import SmallResNet
 
 
 class TrainingError(UserError):

@@ -34,7 +34,9 @@ class Mira(nn.Module):
         super().__init__()
         self.settings = settings
         self.encoder = encoder
-        self.projector = projector(features, model.projector_hidden, model.projection)
+        self.projector = projector(
+            features, (model.projector_hidden,), model.projection, hidden_bias=False, last_bias=True
+        )
         self.prototypes = Prototypes(model.projection, settings.prototypes)
         self.teacher = deepcopy(nn.Sequential(self.encoder, self.projector)).requires_grad_(False)
 
