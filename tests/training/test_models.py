@@ -149,6 +149,10 @@ def test_alexnets_parameters_are_those_of_the_published_layout() -> None:
     filters = [(96, 3 * 121), (256, 96 * 25), (384, 256 * 9), (384, 384 * 9), (256, 384 * 9)]
     wide = 9216 * 4096 + 4096 + 4096 * 4096 + 4096
     assert sum(p.numel() for p in network.parameters()) == sum(n * (inputs + 3) for n, inputs in filters) + wide
+    kernels = [
+        (layer.kernel_size, layer.stride, layer.padding) for layer in network.features if isinstance(layer, nn.Conv2d)
+    ]
+    assert kernels == [((k, k), (s, s), (p, p)) for k, s, p in [(11, 4, 2), (5, 1, 2), *[(3, 1, 1)] * 3]]
     assert [f"features.{n}.weight" for n in (0, 4, 8, 11, 14)] == [
         name for name, p in network.named_parameters() if p.ndim == 4
     ]

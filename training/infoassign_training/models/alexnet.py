@@ -9,8 +9,6 @@ CHANNELS = {"large": (96, 256, 384, 384, 256), "small": (64, 192, 384, 256, 256)
 """Filters of the five convolutions: the original network, and the later one for a single device (SeLa, table 4)."""
 FEATURES = 4096
 """Length of the features before the heads."""
-IMAGE_SIZE = 224
-"""Height and width of the images: five blocks make 6 x 6 maps of them."""
 PROBED = 9600
 """Most values of a layer that a probe sees."""
 
