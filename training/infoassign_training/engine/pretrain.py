@@ -24,7 +24,7 @@ from infoassign_training.errors import UserError
 from infoassign_training.methods.build import method_of
 from infoassign_training.methods.method import Batch, Method, Moment, Step
 from infoassign_training.models.heads import projector
-from infoassign_training.models.resnet import SmallResNet
+from infoassign_training.models.small import SmallResNet
 
 
 class TrainingError(UserError):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import infoassign as ia
-from infoassign_training.engine import ranks
+from infoassign_training.engine import ema, ranks
 from infoassign_training.engine.schedule import cosine
 from infoassign_training.methods import settings
 from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
@@ -33,9 +33,7 @@ class Mira(Method):
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher towards the student; `momentum` 1 leaves it where it is."""
-        student = [*self.encoder.parameters(), *self.projector.parameters()]
-        for kept, new in zip(self.teacher.parameters(), student, strict=True):
-            kept.lerp_(new, 1 - momentum)
+        ema.update(self.teacher, nn.Sequential(self.encoder, self.projector), momentum, buffers=False)
 
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Update the average, before the teacher labels, as in the released code."""

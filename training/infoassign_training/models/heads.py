@@ -39,13 +39,8 @@ def projector(
 
     Examples
     --------
-    >>> projector(2048, (8192,), 8160, hidden_bias=True, last_bias=False)
-    Sequential(
-      (0): Linear(in_features=2048, out_features=8192, bias=True)
-      (1): BatchNorm1d(8192, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
-      (2): ReLU(inplace=True)
-      (3): Linear(in_features=8192, out_features=8160, bias=False)
-    )
+    >>> [type(layer).__name__ for layer in projector(20, (30,), 10, hidden_bias=True, last_bias=False)]
+    ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
     layers: list[nn.Module] = []
     width = features
