@@ -37,6 +37,9 @@ from infoassign_training.recipes import RECIPES
         (lambda: Optimizer(weight_decay=-1), "optimizer.weight_decay must be finite and not negative"),
         (lambda: Optimizer(weight_decay=float("inf")), "optimizer.weight_decay must be finite"),
         (lambda: Optimizer(warmup=1), "optimizer.warmup must be in"),
+        (lambda: Optimizer(kind="adam"), "optimizer.kind must be sgd or lars; got 'adam'"),  # type: ignore[arg-type]
+        (lambda: Optimizer(drops=(5, 3)), "optimizer.drops must be rising epochs"),
+        (lambda: Optimizer(drops=(5,), final=0.1), "are of no use with"),
     ],
 )
 def test_impossible_settings_are_named(make: Callable[[], object], message: str) -> None:

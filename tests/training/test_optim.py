@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from infoassign_training import config
 from infoassign_training.engine import ema
-from infoassign_training.engine.optim import Lars, parameter_groups, scaled_gradients
+from infoassign_training.engine.optim import Lars, optimizer_of, parameter_groups, scaled_gradients
 
 ETA, DECAY, MOMENTUM = 1e-3, 0.05, 0.9
 Factor = Callable[[np.ndarray, np.ndarray], float]
@@ -128,19 +129,19 @@ def fit(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> Non
         optimizer.step()
 
 
-def optimizer_of(model: nn.Module) -> Lars:
+def lars_of(model: nn.Module) -> Lars:
     return Lars(parameter_groups(model, DECAY, skip_norm_and_bias=True), 2.0)
 
 
 def test_a_run_resumed_from_the_state_ends_the_same_to_the_bit(tmp_path: Path) -> None:
     whole = network(0)
-    fit(whole, optimizer_of(whole), range(6))
+    fit(whole, lars_of(whole), range(6))
     first = network(0)
-    optimizer = optimizer_of(first)
+    optimizer = lars_of(first)
     fit(first, optimizer, range(3))
     torch.save((first.state_dict(), optimizer.state_dict()), tmp_path / "state.pt")
     second = network(1)
-    resumed = optimizer_of(second)
+    resumed = lars_of(second)
     weights, state = torch.load(tmp_path / "state.pt", weights_only=True)
     second.load_state_dict(weights)
     resumed.load_state_dict(state)
@@ -207,7 +208,7 @@ def test_groups_of_sgd_decay_as_the_formula_says() -> None:
 @pytest.mark.parametrize("buffers", [False, True])
 def test_the_moving_average_is_its_formula(momentum: float, buffers: bool) -> None:
     average, model = network(0), network(1)
-    fit(model, optimizer_of(model), range(3))
+    fit(model, lars_of(model), range(3))
     before, source = copy.deepcopy(average), copy.deepcopy(model)
     ema.update(average, model, momentum, buffers=buffers)
     for kept, old, new in zip(average.parameters(), before.parameters(), model.parameters(), strict=True):
@@ -239,3 +240,16 @@ def test_the_moving_average_is_the_teachers_to_the_bit() -> None:
 def test_the_moving_average_refuses_another_network() -> None:
     with pytest.raises(ValueError, match="module of the same shapes"):
         ema.update(nn.Linear(1, 3), nn.Linear(2, 3), 0.5, buffers=False)
+
+
+def test_the_settings_choose_optimiser_and_groups() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    sgd = optimizer_of(module, config.Optimizer(weight_decay=0.1))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert [(len(group["params"]), group["weight_decay"]) for group in sgd.param_groups] == [(4, 0.1)]
+    some = optimizer_of(module, config.Optimizer(weight_decay=0.1, decay_weights_only=True))
+    assert [(len(group["params"]), group["weight_decay"]) for group in some.param_groups] == [(1, 0.1), (3, 0.0)]
+    lars = optimizer_of(module, config.Optimizer(kind="lars", momentum=0.8))
+    assert isinstance(lars, Lars)
+    assert all(group["momentum"] == 0.8 for group in lars.param_groups)
+    assert lars.param_groups[1]["weight_decay"] == 0

@@ -7,7 +7,7 @@ under the fields are the help of the command line.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -71,28 +71,44 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """SGD with linear warm-up and a cosine to zero, per step."""
+    """How weights follow gradients: linear warm-up, then a cosine, or drops at given epochs."""
 
+    kind: Literal["sgd", "lars"] = "sgd"
+    """SGD, or LARS for large batches, in the papers' form."""
     learning_rate: float = 0.3
     """Base rate; the rate used is this times batch size / 256."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of either."""
     weight_decay: float = 1e-4
-    """L2 penalty on all parameters."""
+    """L2 penalty."""
+    decay_weights_only: bool = False
+    """Do not decay biases and normalisation; so it is in LARS in any case."""
     warmup: float = 0.05
-    """Share of the steps in which the rate rises linearly from 0."""
+    """Share of the steps in which the rate rises linearly."""
+    warmup_start: float = 0.0
+    """Rate that the warm-up starts from."""
+    final: float = 0.0
+    """Rate that the cosine ends at."""
+    drops: tuple[int, ...] = ()
+    """Epochs at which the rate is divided by 10, instead of the warm-up and the cosine."""
 
     def __post_init__(self) -> None:
+        require(self.kind in ("sgd", "lars"), f"optimizer.kind must be sgd or lars; got {self.kind!r}")
         require(
             isfinite(self.learning_rate) and self.learning_rate > 0,
             f"optimizer.learning_rate must be positive and finite; got {self.learning_rate}",
         )
         require(0 <= self.momentum < 1, f"optimizer.momentum must be in [0, 1); got {self.momentum}")
-        require(
-            isfinite(self.weight_decay) and self.weight_decay >= 0,
-            f"optimizer.weight_decay must be finite and not negative; got {self.weight_decay}",
-        )
+        for name in ("weight_decay", "warmup_start", "final"):
+            value = getattr(self, name)
+            require(isfinite(value) and value >= 0, f"optimizer.{name} must be finite and not negative; got {value}")
         require(0 <= self.warmup < 1, f"optimizer.warmup must be in [0, 1); got {self.warmup}")
+        require(
+            list(self.drops) == sorted({drop for drop in self.drops if drop > 0}),
+            f"optimizer.drops must be rising epochs; got {self.drops}",
+        )
+        shaped = self.warmup_start or self.final
+        require(not (self.drops and shaped), "optimizer.warmup_start and final are of no use with optimizer.drops")
 
 
 @dataclass(frozen=True, kw_only=True)

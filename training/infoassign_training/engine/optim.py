@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from infoassign_training import config
+
 
 class Lars(Optimizer):
     """SGD with momentum whose updates have, layer by layer, a length in proportion to the weights.
@@ -131,3 +133,12 @@ def parameter_groups(module: nn.Module, weight_decay: float, *, skip_norm_and_bi
     others = [parameter for parameter in learning if parameter.ndim <= 1]
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def optimizer_of(module: nn.Module, chosen: config.Optimizer) -> Optimizer:
+    """Make the optimiser of what learns in a module; rates are set at every step."""
+    lars = chosen.kind == "lars"
+    groups = parameter_groups(module, chosen.weight_decay, skip_norm_and_bias=lars or chosen.decay_weights_only)
+    if lars:
+        return Lars(groups, chosen.learning_rate, momentum=chosen.momentum)
+    return torch.optim.SGD(groups, chosen.learning_rate, momentum=chosen.momentum)

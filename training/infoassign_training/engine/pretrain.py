@@ -17,8 +17,9 @@ from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import LabelledImages
 from infoassign_training.data.views import random_view
 from infoassign_training.engine import checkpoint
+from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.run import Run
-from infoassign_training.engine.schedule import warmup_cosine
+from infoassign_training.engine.schedule import rate_at
 from infoassign_training.engine.summary import Summary
 from infoassign_training.errors import UserError
 from infoassign_training.methods.build import method_of
@@ -107,12 +108,7 @@ def train(method: Method, settings: Pretraining, images: LabelledImages, run: Ru
         If the run's checkpoint cannot be used.
     """
     steps_per_epoch = len(images.images) // settings.batch_size
-    optimizer = torch.optim.SGD(
-        [p for p in method.parameters() if p.requires_grad],
-        lr=settings.optimizer.learning_rate,
-        momentum=settings.optimizer.momentum,
-        weight_decay=settings.optimizer.weight_decay,
-    )
+    optimizer = optimizer_of(method, settings.optimizer)
     done = 0
     state = checkpoint.load(run.checkpoint)
     if state is not None:
@@ -189,9 +185,7 @@ def _train_epoch(
     method.train()
     for step, rows in enumerate(batches, start=first_step):
         now = Moment(step, total, steps_per_epoch)
-        rate = warmup_cosine(
-            settings.optimizer.learning_rate * settings.batch_size / 256, step, total, settings.optimizer.warmup
-        )
+        rate = rate_at(settings.optimizer, settings.batch_size, step, total, steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
         for assignment in method.before(now, partial(_pass, images.images, settings, now)):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import cos, pi
 
+from infoassign_training.config import Optimizer
+
 
 def cosine(start: float, end: float, progress: float) -> float:
     """Go from `start` at progress 0 to `end` at progress 1 on half a cosine.
@@ -51,6 +53,20 @@ def divided(start: float, epoch: int, *, at: Sequence[int], by: float = 10.0) ->
     [1.0, 1.0, 0.1, 0.01, 0.001]
     """
     return start / by ** sum(epoch >= drop for drop in at)
+
+
+def rate_at(chosen: Optimizer, batch_size: int, step: int, steps: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step, counted from 0.
+
+    Examples
+    --------
+    >>> rate_at(Optimizer(learning_rate=0.05, drops=(2, 4)), 256, 25, 100, 10)
+    0.005
+    """
+    peak = chosen.learning_rate * batch_size / 256
+    if chosen.drops:
+        return divided(peak, step // steps_per_epoch, at=chosen.drops)
+    return warmup_cosine(peak, step, steps, chosen.warmup, start=chosen.warmup_start, final=chosen.final)
 
 
 def relabelling_times(count: int, total: int) -> tuple[int, ...]:
