@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
-from infoassign_training.data.views import random_view
+from infoassign_training.data.digit_views import random_view
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.run import Run
 from infoassign_training.engine.schedule import values_at
