@@ -42,7 +42,19 @@ class PackedImages:
 
     def encoded(self, index: int) -> bytes:
         """Return the bytes as they are stored."""
-        stored = self.table[index][self.column]
+        return self._bytes(self.table[index])
+
+    def image(self, index: int) -> PIL.Image.Image:
+        """Return an image in RGB."""
+        row = self.table[index]
+        return decoded(self._bytes(row), f"image {index} ({self._origin(row, index)})")
+
+    def origin(self, index: int) -> str:
+        """Return the path it was packed from, or has on its hub, or its number."""
+        return self._origin(self.table[index], index)
+
+    def _bytes(self, row: dict[str, Any]) -> bytes:
+        stored = row[self.column]
         if stored["bytes"] is None:
             try:
                 return Path(stored["path"]).read_bytes()
@@ -51,13 +63,7 @@ class PackedImages:
         data: bytes = stored["bytes"]
         return data
 
-    def image(self, index: int) -> PIL.Image.Image:
-        """Return an image in RGB."""
-        return decoded(self.encoded(index), f"image {index} ({self.origin(index)})")
-
-    def origin(self, index: int) -> str:
-        """Return the path it was packed from, or has on its hub, or its number."""
-        row = self.table[index]
+    def _origin(self, row: dict[str, Any], index: int) -> str:
         return str(row.get(_FILE) or row[self.column]["path"] or index)
 
 
