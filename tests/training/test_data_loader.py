@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import write_image
 from torch import Tensor
-from training.image_files import write_image
 
 from infoassign_training.data.augmentations import Dino
 from infoassign_training.data.folder import open_folder
@@ -111,7 +111,7 @@ def test_batches_hold_the_views_of_their_images(alone: ViewLoader) -> None:
                 assert torch.equal(crop[place], expected)
 
 
-# Spawned processes import torchvision anew, which takes 10 seconds; forked ones cannot where threads run (Python 3.12 on).
+# Spawned processes import torchvision anew, which takes 10 seconds; Python 3.12 warns of forks where threads run.
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.deep)])
 def test_the_number_of_workers_changes_nothing(tmp_path: Path, context: str) -> None:

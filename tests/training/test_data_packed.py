@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import torch
 from filelock import FileLock
-from training.image_files import CLASSES, pixels, write_image, write_imagenet
+from image_files import CLASSES, pixels, write_image, write_imagenet
 
 from infoassign_training.data.folder import FolderImages, open_folder
 from infoassign_training.data.images import ArrayImages, ImagesError

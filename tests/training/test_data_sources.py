@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from image_files import CLASSES, write_cifar, write_image, write_imagenet, write_stl, write_svhn
 from torchvision import datasets
 from torchvision.transforms.v2 import functional as transforms
-from training.image_files import CLASSES, write_cifar, write_image, write_imagenet, write_stl, write_svhn
 
 from infoassign_training.data.class_lists import only_classes, read_class_list
 from infoassign_training.data.digits import digit_images, digits
@@ -170,6 +170,13 @@ def test_unlabelled_splits_have_no_classes(archive: tuple[str, Path], split: str
     assert images.classes is None
     assert images.names == ()
     assert pixels_of(images, count - 1).shape == (3, 96, 96)
+
+
+@pytest.mark.parametrize("archive", ["STL10"], indirect=True)
+def test_the_names_of_the_classes_are_not_optional(archive: tuple[str, Path]) -> None:
+    (archive[1] / "stl10_binary" / "class_names.txt").unlink()
+    with pytest.raises(ImagesError, match=r"class_names.txt is missing"):
+        open_torchvision("stl10", archive[1], "test")
 
 
 def test_imagenet_needs_its_folders_alone(imagenet: Path) -> None:

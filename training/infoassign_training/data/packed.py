@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -241,7 +242,8 @@ def _write(source: Images, encoder: "_Encoder", scratch: Path, workers: int) -> 
     parts = scratch / "parts"
     parts.mkdir()
     with ArrowWriter(features=features, path=str(parts / "all.arrow"), writer_batch_size=100) as writer:
-        for row in tqdm(rows, desc="pack", unit="image", total=len(source)):
+        interval = 0.2 if sys.stderr.isatty() else 10
+        for row in tqdm(rows, desc="pack", unit="image", total=len(source), mininterval=interval):
             writer.write(row)
         writer.finalize()
     table = datasets.Dataset.from_file(str(parts / "all.arrow"))

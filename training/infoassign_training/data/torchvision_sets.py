@@ -77,33 +77,37 @@ def _cifar100(root: Path, split: str, download: bool) -> ArrayImages:
 
 
 def _cifar(kind: Any, root: Path, split: str, download: bool) -> ArrayImages:
-    if not download:
-        parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-        _require_files(kind.__name__, root, [(f"{kind.base_folder}/{file}", md5) for file, md5 in parts], kind.url)
-    raw = kind(root, train=split == "train", download=download)
+    parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+    raw = _opened(
+        kind,
+        root,
+        [(f"{kind.base_folder}/{file}", md5) for file, md5 in parts],
+        kind.url,
+        train=split == "train",
+        download=download,
+    )
     pixels = np.ascontiguousarray(raw.data.transpose(0, 3, 1, 2))
     return ArrayImages(kind.__name__, pixels, np.array(raw.targets, dtype=np.int64), tuple(raw.classes))
 
 
 def _svhn(root: Path, split: str, download: bool) -> ArrayImages:
     url, file, md5 = datasets.SVHN.split_list[split]
-    if not download:
-        _require_files("SVHN", root, [(file, md5)], url)
-    raw = datasets.SVHN(root, split=split, download=download)
+    raw = _opened(datasets.SVHN, root, [(file, md5)], url, split=split, download=download)
     names = tuple(str(digit) for digit in range(10))
     return ArrayImages("SVHN", np.ascontiguousarray(raw.data), raw.labels.astype(np.int64), names)
 
 
 def _stl10(root: Path, split: str, download: bool) -> ArrayImages:
     kind = datasets.STL10
-    if not download:
-        parts = [(f"{kind.base_folder}/{file}", md5) for file, md5 in (*kind.train_list, *kind.test_list)]
-        _require_files("STL10", root, [*parts, (f"{kind.base_folder}/{kind.class_names_file}", None)], kind.url)
-    raw = kind(root, split=split, download=download)
+    parts = [(f"{kind.base_folder}/{file}", md5) for file, md5 in (*kind.train_list, *kind.test_list)]
+    raw = _opened(kind, root, parts, kind.url, split=split, download=download)
     pixels = np.ascontiguousarray(raw.data)
     if "unlabeled" in split:
         return ArrayImages("STL10", pixels)
-    return ArrayImages("STL10", pixels, raw.labels.astype(np.int64), tuple(raw.classes))
+    names = getattr(raw, "classes", None)  # torchvision goes on without
+    if names is None:
+        raise _not_whole("STL10", root, [(f"{kind.base_folder}/{kind.class_names_file}", None)], kind.url)
+    return ArrayImages("STL10", pixels, raw.labels.astype(np.int64), tuple(names))
 
 
 def _imagenet(root: Path, split: str, *, download: bool) -> FolderImages:
@@ -126,8 +130,15 @@ def _imagenet(root: Path, split: str, *, download: bool) -> FolderImages:
     return images
 
 
-def _require_files(name: str, root: Path, parts: list[tuple[str, str | None]], url: str) -> None:
-    """Say which files are missing or damaged; torchvision says only that something is."""
+def _opened(kind: Any, root: Path, parts: list[tuple[str, str | None]], url: str, **choice: Any) -> Any:
+    """Let torchvision read a data set, or say which of its files are missing or damaged; it says that some are."""
+    try:
+        return kind(root, **choice)
+    except (RuntimeError, OSError) as error:
+        raise _not_whole(kind.__name__, root, parts, url, str(error)) from error
+
+
+def _not_whole(name: str, root: Path, parts: list[tuple[str, str | None]], url: str, error: str = "") -> ImagesError:
     missing = [file for file, _ in parts if not (root / file).is_file()]
     damaged = [file for file, md5 in parts if file not in missing and not check_integrity(root / file, md5)]
     problems = [
@@ -135,5 +146,5 @@ def _require_files(name: str, root: Path, parts: list[tuple[str, str | None]], u
         for files, what in ((missing, "missing"), (damaged, "damaged (the checksum differs)"))
         if files
     ]
-    if problems:
-        raise ImagesError(f"{name} is not whole in {root}: {'; '.join(problems)}. Unpack {url} there, or download=True")
+    found = "; ".join(problems) or error
+    return ImagesError(f"{name} is not whole in {root}: {found}. Unpack {url} there, or download=True")

@@ -128,7 +128,7 @@ def pipeline(view: View) -> Pipeline:
 class _Blur:
     """PIL's Gaussian blur (three passes of a box) with a random standard deviation.
 
-    torchvision's convolves with a square kernel: 60 times as long at 224 pixels with SwAV's 23 x 23.
+    torchvision's convolves with a square kernel: 50 times as long at 224 pixels with SwAV's 23 x 23.
     """
 
     sigma: tuple[float, float]
