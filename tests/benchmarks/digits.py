@@ -1,4 +1,6 @@
-"""All methods and both baselines on scikit-learn's digits, beside raw pixels: `uv run python tests/benchmarks/digits.py`.
+"""All methods and both baselines on scikit-learn's digits, beside raw pixels.
+
+    uv run python tests/benchmarks/digits.py
 
 Every run is a recipe with another seed, in a process of one thread, several at a time; what is done is kept in the
 JSON file, so that the script goes on where it was stopped. Writes docs/measured/digits.json and digits.md.

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
+from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import LabelledImages
-from infoassign_training.data.views import random_view
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.run import Run
