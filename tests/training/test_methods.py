@@ -19,6 +19,7 @@ from infoassign_training.engine.run import Run, open_run
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
 from infoassign_training.methods.barlow_twins import BarlowTwins
+from infoassign_training.methods.build import method_of
 from infoassign_training.methods.deepcluster import DeepCluster
 from infoassign_training.methods.method import Batch, Method, Moment
 from infoassign_training.methods.sela import Sela
@@ -131,6 +132,28 @@ def test_swav_loss_is_the_swapped_prediction(images: LabelledImages) -> None:
     logs = [torch.log_softmax(part / 0.1, dim=1).numpy() for part in cosines]
     expected = -((labels[0] * logs[1]).sum(axis=1).mean() + (labels[1] * logs[0]).sum(axis=1).mean()) / 2
     assert float(step.loss.detach()) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mira", "swav"])
+def test_local_crops_predict_the_labels_of_both_global_views(kind: str) -> None:
+    """With every term of the sum written out; the small views are of another size."""
+    pooled = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    chosen = KINDS[kind](prototypes=5)  # type: ignore[call-arg]
+    method = method_of(chosen, pooled, torch.nn.Linear(6, 4), features=6, projection=4, images=9, classes=2)
+    generator = torch.Generator().manual_seed(0)
+    views = [torch.rand(9, 1, size, size, generator=generator) for size in (8, 8, 5, 5, 5)]
+    rows = torch.arange(9)
+    step = method(Batch(views, rows, rows), Moment(0, 9, 3))
+    logits = [method.prototypes(method.projector(method.encoder(view))) / 0.1 for view in views]
+    terms = [
+        -(found.plan * torch.log_softmax(logits[view], dim=1)).sum(dim=1).mean()
+        for number, found in enumerate(step.assignments)
+        for view in range(5)
+        if view != number
+    ]
+    assert len(terms) == 8
+    assert len(step.assignments) == 2
+    assert float(step.loss.detach()) == pytest.approx(float(sum(terms).detach()) / 8, abs=1e-5)
 
 
 def test_swav_uses_its_queue_when_it_is_full(images: LabelledImages) -> None:

@@ -4,12 +4,12 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import infoassign as ia
 from infoassign_training.engine import ema, ranks
 from infoassign_training.engine.schedule import cosine
 from infoassign_training.methods import settings
+from infoassign_training.methods.crops import GLOBAL, by_size, swapped_prediction
 from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
 from infoassign_training.models.heads import Prototypes
 
@@ -41,19 +41,18 @@ class Mira(Method):
         return ()
 
     def forward(self, batch: Batch, now: Moment) -> Step:
-        """Return the swapped-prediction loss of two views.
+        """Return the swapped-prediction loss: two global views, labelled each on its own, and perhaps local ones.
 
-        The loss is the mean of the two terms of eq. 8, so that it is ln K where all labels are predicted alike.
+        The loss is the mean of the terms of eq. 8, so that it is ln K where all labels are predicted alike.
         """
         beta = cosine(self.settings.beta_start, self.settings.beta_end, now.progress)
-        views = torch.cat(batch.views)
         with torch.no_grad():
-            targets = self.prototypes(self.teacher(views)).chunk(2)
-        logits = self.prototypes(self.projector(self.encoder(views))) / self.settings.student_temperature
-        ours, theirs = (self.assign(view, beta) for view in targets)
-        from_first, from_second = logits.chunk(2)
-        loss = (F.cross_entropy(from_second, ours.plan) + F.cross_entropy(from_first, theirs.plan)) / 2
-        return Step(loss, (ours, theirs), schedules={"beta": beta, "teacher_momentum": self._momentum(now)})
+            targets = self.prototypes(self.teacher(torch.cat(batch.views[:GLOBAL]))).chunk(GLOBAL)
+        labels = tuple(self.assign(view, beta) for view in targets)
+        projections = by_size(nn.Sequential(self.encoder, self.projector), batch.views)
+        logits = [self.prototypes(view) / self.settings.student_temperature for view in projections]
+        loss = swapped_prediction(logits, [assignment.plan for assignment in labels])
+        return Step(loss, labels, schedules={"beta": beta, "teacher_momentum": self._momentum(now)})
 
     def after_backward(self, now: Moment) -> None:
         """Leave the prototypes as they are in the first epochs."""

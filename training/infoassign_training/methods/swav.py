@@ -1,12 +1,14 @@
 """SwAV: predict, from one view, the labels of the other by optimal transport under equipartition."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import infoassign as ia
 from infoassign_training.engine import ranks
 from infoassign_training.methods import settings
+from infoassign_training.methods.crops import GLOBAL, by_size, swapped_prediction
 from infoassign_training.methods.method import Batch, Method, Moment, Step
 from infoassign_training.models.heads import Prototypes
 
@@ -24,19 +26,17 @@ class Swav(Method):
         self.projector = projector
         self.prototypes = Prototypes(projection, chosen.prototypes)
         # Empty at first; rows of zeros are not used.
-        self.register_buffer("queue", torch.zeros(2, chosen.queue, projection))
+        self.register_buffer("queue", torch.zeros(GLOBAL, chosen.queue, projection))
 
     def forward(self, batch: Batch, now: Moment) -> Step:
-        """Return the mean of the two swapped predictions."""
-        projections = self.projector(self.encoder(torch.cat(batch.views)))
-        first, second = (self.prototypes(projections) / self.settings.temperature).chunk(2)
+        """Return the mean of the swapped predictions: two global views are labelled, and all predict."""
+        projections = by_size(nn.Sequential(self.encoder, self.projector), batch.views)
         with torch.no_grad():
             use = now.epoch >= self.settings.queue_from_epoch
-            ours, theirs = (self._labelled(view, number, use=use) for number, view in enumerate(projections.chunk(2)))
-            self._remember(projections)
-        size = len(first)
-        loss = (F.cross_entropy(second, ours.plan[:size]) + F.cross_entropy(first, theirs.plan[:size])) / 2
-        return Step(loss, (ours, theirs))
+            labels = tuple(self._labelled(view, number, use=use) for number, view in enumerate(projections[:GLOBAL]))
+            self._remember(projections[:GLOBAL])
+        logits = [self.prototypes(view) / self.settings.temperature for view in projections]
+        return Step(swapped_prediction(logits, [found.plan[: len(batch.rows)] for found in labels]), labels)
 
     def after_backward(self, now: Moment) -> None:
         """Leave the prototypes as they are in the first epochs."""
@@ -68,8 +68,8 @@ class Swav(Method):
             projections = torch.cat([projections, kept])
         return self.assign(self.prototypes(projections))
 
-    def _remember(self, projections: Tensor) -> None:
+    def _remember(self, projections: Sequence[Tensor]) -> None:
         """Put the newest projections before the others."""
         if self.settings.queue:
-            both = torch.stack(projections.detach().chunk(2))
+            both = torch.stack(list(projections))
             self.queue.copy_(torch.cat([both, self.queue], dim=1)[:, : self.settings.queue])
