@@ -64,10 +64,13 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
         clusters.legend(frameon=False, fontsize=9, loc="lower right")
     else:
         parts = [key for key in records[-1] if key not in NOT_DRAWN | {"learning_rate"}]
-        for axes, key in zip((information, clusters), parts, strict=False):
-            curve(axes, key, key.replace("_", " ").capitalize())
-        for axes in (information, clusters)[len(parts) :]:
-            axes.set_visible(False)
+        for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
+            curve(information, key, "Parts of the loss, weighted", color, label=key.replace("_", " "))
+        if parts:
+            information.set_yscale("log")
+            information.legend(frameon=False, fontsize=9)
+        information.set_visible(bool(parts))
+        clusters.set_visible(False)
     curve(schedules, "learning_rate", "Learning rate", label="learning rate")
     if "beta" in known:
         curve(schedules, "beta", "Learning rate and beta", ORANGE, label="beta")
