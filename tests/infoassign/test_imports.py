@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "cupy", "numba", "jax", "scipy", "sklearn", "matplotlib")
+HEAVY = ("torch", "cupy", "numba", "jax", "scipy", "sklearn", "matplotlib", "torchvision", "datasets")
 
 
 def loaded_after(code: str) -> set[str]:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from infoassign_training import pipeline
-from infoassign_training.config import Mira, Model, Pretraining
+from infoassign_training.config import Model, Pretraining
+from infoassign_training.methods.settings import Mira
 
 SMALL = Pretraining(
     epochs=2,
     model=Model(widths=(4, 8), features=16, projector_hidden=16, projection=8),
-    mira=Mira(prototypes=12),
+    method=Mira(prototypes=12),
 )
 
 

@@ -8,11 +8,12 @@ import torch
 
 from infoassign import files
 from infoassign_training.config import Model, Pretraining
+from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.checkpoint import CheckpointError
 from infoassign_training.engine.pretrain import build
 
-IMAGES = torch.zeros(128, 1, 8, 8)
+IMAGES = LabelledImages(torch.zeros(128, 1, 8, 8), torch.zeros(128, dtype=torch.int64))
 """What a model is built for; only the shape counts."""
 
 
@@ -29,7 +30,7 @@ def test_comes_back(saved: Path, small: Pretraining) -> None:
     state = checkpoint.load(saved)
     assert state is not None
     assert state.epochs == 3
-    other = build(Pretraining(seed=5, model=small.model, mira=small.mira), IMAGES)
+    other = build(Pretraining(seed=5, model=small.model, method=small.method), IMAGES)
     state.restore_method(other)
     for one, two in zip(other.state_dict().values(), build(small, IMAGES).state_dict().values(), strict=True):
         assert torch.equal(one, two)

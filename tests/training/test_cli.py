@@ -13,7 +13,7 @@ from infoassign_training import __main__, pipeline
 from infoassign_training.cli import run
 from infoassign_training.config import Pretraining
 
-SMALL = ["--epochs", "1", "--model.widths", "4", "8", "--model.features", "8", "--mira.prototypes", "12"]
+SMALL = ["--epochs", "1", "--model.widths", "4", "8", "--model.features", "8", "--method.prototypes", "12"]
 
 
 def outcome(*command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -97,10 +97,14 @@ def test_recipes_say_what_they_need_and_reach(capsys: pytest.CaptureFixture[str]
         assert word in printed
 
 
-@pytest.mark.parametrize("name", ["digits-mirra", "mira", "DIGITS"])
-def test_an_unknown_recipe_names_the_nearest(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("digits-mirra", "digits-mira"), ("mira", "digits-mira"), ("IMSVD", "digits-")]
+)
+def test_an_unknown_recipe_names_the_nearest(
+    name: str, nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["pretrain", name, "--out", str(tmp_path / "x")]) == 1
-    assert f"no recipe is called {name!r}; did you mean 'digits-mira'?" in capsys.readouterr().err
+    assert f"no recipe is called {name!r}; did you mean '{nearest}" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
@@ -111,7 +115,7 @@ def test_an_unknown_recipe_names_the_nearest(name: str, tmp_path: Path, capsys: 
         (["pretrain", "digits-mira"], "--out"),
         (["pretrain", "digits-mira", "--out", "x", "--epoch", "3"], "--epochs"),
         (["pretrain", "digits-mira", "--out", "x", "--epochs", "many"], "many"),
-        (["pretrain", "digits-mira", "--out", "x", "--mira.beta-end", "1"], "must be in [0, 1); got 1"),
+        (["pretrain", "digits-mira", "--out", "x", "--method.beta-end", "1"], "must be in [0, 1); got 1"),
         (["pretrian", "digits-mira"], "pretrian"),
         ([], "pretrain"),
     ],

@@ -6,14 +6,15 @@ from dataclasses import asdict
 
 import pytest
 
-from infoassign_training.config import Augmentation, Mira, Model, Optimizer, Pretraining
+from infoassign_training.config import Augmentation, Model, Optimizer, Pretraining
+from infoassign_training.methods.settings import KINDS, Mira, Sela, Swav
 from infoassign_training.recipes import RECIPES
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Pretraining(epochs=0), "epochs must be at least 1; got 0"),
+        (lambda: Pretraining(epochs=-1), "epochs must not be negative .*; got -1"),
         (lambda: Pretraining(batch_size=1), "batch_size must be at least 2"),
         (lambda: Pretraining(seed=-1), "seed must be in"),
         (lambda: Augmentation(rotation=-1), "augmentation.rotation must be finite and not negative; got -1"),
@@ -22,18 +23,23 @@ from infoassign_training.recipes import RECIPES
         (lambda: Augmentation(blur=1.5), "augmentation.blur is a probability"),
         (lambda: Model(widths=()), "model.widths must name at least one stage"),
         (lambda: Model(features=0), "model sizes must be positive"),
-        (lambda: Mira(prototypes=1), "mira.prototypes must be at least 2"),
-        (lambda: Mira(beta_end=1), r"mira.beta_end must be in \[0, 1\); got 1"),
-        (lambda: Mira(student_temperature=0), "mira.student_temperature must be positive"),
-        (lambda: Mira(teacher_momentum=1.1), "mira.teacher_momentum must be in"),
-        (lambda: Mira(tolerance=0), "mira.tolerance must be between 0 and 1"),
-        (lambda: Mira(tolerance=float("inf")), "mira.tolerance must be between 0 and 1"),
-        (lambda: Mira(freeze_prototypes_epochs=-1), "mira.freeze_prototypes_epochs must not be negative"),
+        (lambda: Swav(queue=-1), "method.queue must be finite and not negative"),
+        (lambda: Sela(heads=()), "method.heads must be numbers of labels"),
+        (lambda: Mira(prototypes=1), "method.prototypes must be at least 2"),
+        (lambda: Mira(beta_end=1), r"method.beta_end must be in \[0, 1\); got 1"),
+        (lambda: Mira(student_temperature=0), "method.student_temperature must be positive"),
+        (lambda: Mira(teacher_momentum=1.1), "method.teacher_momentum must be in"),
+        (lambda: Mira(tolerance=0), "method.tolerance must be between 0 and 1"),
+        (lambda: Mira(tolerance=float("inf")), "method.tolerance must be between 0 and 1"),
+        (lambda: Mira(freeze_prototypes_epochs=-1), "method.freeze_prototypes_epochs must be finite and not"),
         (lambda: Optimizer(learning_rate=0), "optimizer.learning_rate must be positive"),
         (lambda: Optimizer(momentum=1), "optimizer.momentum must be in"),
         (lambda: Optimizer(weight_decay=-1), "optimizer.weight_decay must be finite and not negative"),
         (lambda: Optimizer(weight_decay=float("inf")), "optimizer.weight_decay must be finite"),
         (lambda: Optimizer(warmup=1), "optimizer.warmup must be in"),
+        (lambda: Optimizer(kind="adam"), "optimizer.kind must be sgd or lars; got 'adam'"),  # type: ignore[arg-type]
+        (lambda: Optimizer(drops=(5, 3)), "optimizer.drops must be rising epochs"),
+        (lambda: Optimizer(drops=(5,), final=0.1), "are of no use with"),
     ],
 )
 def test_impossible_settings_are_named(make: Callable[[], object], message: str) -> None:
@@ -42,13 +48,21 @@ def test_impossible_settings_are_named(make: Callable[[], object], message: str)
 
 
 def test_settings_survive_json() -> None:
-    settings = Pretraining(epochs=7, model=Model(widths=(3, 5)), mira=Mira(beta_end=0.5))
-    assert Pretraining.from_dict(json.loads(json.dumps(asdict(settings)))) == settings
+    settings = Pretraining(epochs=7, model=Model(widths=(3, 5)), method=Mira(beta_end=0.5))
+    assert Pretraining.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
-@pytest.mark.parametrize("tree", [{"epoch": 3}, {"mira": {"betta": 0.5}}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_of_every_method_survive_json(kind: str) -> None:
+    settings = Pretraining(method=KINDS[kind]())
+    assert Pretraining.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    with pytest.raises(ValueError, match=r"method\.kind must be one of mira, .*; got 'mirra'"):
+        Pretraining.from_dict({"method": {"kind": "mirra"}})
+
+
+@pytest.mark.parametrize("tree", [{"epoch": 3}, {"method": {"betta": 0.5}}])
 def test_unknown_settings_are_errors(tree: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"unknown settings: (epoch|mira\.betta)"):
+    with pytest.raises(ValueError, match=r"unknown settings: (epoch|method\.betta)"):
         Pretraining.from_dict(tree)
 
 

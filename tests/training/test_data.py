@@ -6,8 +6,8 @@ from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
 from infoassign_training.config import Augmentation
+from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import HELD_OUT, digits
-from infoassign_training.data.views import random_view
 
 NOTHING = Augmentation(rotation=0, scale=1, aspect=0, shear=0, shift=0, elastic=0, gamma=0, blur=0, gain=0, noise=0)
 

@@ -10,18 +10,25 @@ from typing import Any
 import pytest
 import torch
 
-from infoassign_training import config
-from infoassign_training.config import Optimizer, Pretraining
-from infoassign_training.data.digits import digits
+from infoassign_training.config import Model, Optimizer, Pretraining
+from infoassign_training.data.digits import LabelledImages, digits
 from infoassign_training.engine import checkpoint, pretrain
 from infoassign_training.engine.pretrain import TrainingError, alarm, build
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.methods.mira import Mira
+from infoassign_training.methods.settings import Mira as Settings
 
 
-def train(settings: Pretraining, images: torch.Tensor, run: Run) -> Mira:
+def train(settings: Pretraining, images: LabelledImages, run: Run) -> Mira:
     """Train from initial weights, or from the run's checkpoint."""
-    return pretrain.train(build(settings, images), settings, images, run)
+    method = pretrain.train(build(settings, images), settings, images, run)
+    assert isinstance(method, Mira)
+    return method
+
+
+def some(number: int) -> LabelledImages:
+    images = digits()[0]
+    return LabelledImages(images.images[:number], images.classes[:number])
 
 
 def new_run(folder: Path, settings: Pretraining) -> Run:
@@ -30,15 +37,15 @@ def new_run(folder: Path, settings: Pretraining) -> Run:
 
 
 @pytest.fixture(scope="module")
-def images() -> torch.Tensor:
-    return digits()[0].images[:300]
+def images() -> LabelledImages:
+    return some(300)
 
 
 def without_seconds(run: Run) -> list[dict[str, float]]:
     return [{key: value for key, value in record.items() if key != "seconds"} for record in run.records()]
 
 
-def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
+def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
     run = new_run(tmp_path, small)
     method = train(small, images, run)
     assert not method.training
@@ -49,7 +56,7 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretr
         assert record["loss_over_log_k"] == pytest.approx(record["loss"] / torch.log(torch.tensor(12.0)).item())
         assert 0 <= record["mutual_information"] <= torch.log(torch.tensor(12.0)).item()
         assert 1 <= record["clusters_used"] <= 12
-        assert record["solver_error_bound"] <= small.mira.tolerance
+        assert record["solver_error_bound"] <= small.method.tolerance
         assert record["solver_converged"] == 1
     state = checkpoint.load(run.checkpoint)
     assert state is not None
@@ -57,26 +64,28 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretr
 
 
 def test_training_lowers_the_loss(tmp_path: Path, small: Pretraining) -> None:
-    settings = replace(small, epochs=8, mira=config.Mira(prototypes=12, beta_start=0.9, beta_end=0.9))
+    settings = replace(small, epochs=8, method=Settings(prototypes=12, beta_start=0.9, beta_end=0.9))
     run = new_run(tmp_path, settings)
-    train(settings, digits()[0].images, run)
+    train(settings, digits()[0], run)
     losses = [record["loss"] for record in run.records()]
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_prototypes_are_frozen_at_first_and_learn_afterwards(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor
+    tmp_path: Path, small: Pretraining, images: LabelledImages
 ) -> None:
-    initial = build(small, images).prototypes.weight
+    built = build(small, images)
+    assert isinstance(built, Mira)
+    initial = built.prototypes.weight
     settings = replace(small, epochs=1)
     frozen = train(settings, images, new_run(tmp_path / "frozen", settings))
-    settings = replace(settings, mira=replace(small.mira, freeze_prototypes_epochs=0))
+    settings = replace(settings, method=replace(small.method, freeze_prototypes_epochs=0))
     free = train(settings, images, new_run(tmp_path / "free", settings))
     assert torch.equal(frozen.prototypes.weight, initial)
     assert not torch.equal(free.prototypes.weight, initial)
 
 
-def test_the_same_seed_gives_the_same_weights(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
     settings = replace(small, epochs=1)
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -87,7 +96,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path, small: Pretraining
 
 
 def test_killed_and_resumed_ends_like_one_that_was_not(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor
+    tmp_path: Path, small: Pretraining, images: LabelledImages
 ) -> None:
     """SIGKILL in the middle of the third epoch, after its predecessors' checkpoints; then to the bit."""
     settings = replace(small, epochs=4)
@@ -98,7 +107,7 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "import os, sys, json, torch, pathlib\n"
         "torch.set_num_threads(1)\n"
         "from infoassign_training.config import Pretraining\n"
-        "from infoassign_training.data.digits import digits\n"
+        "from infoassign_training.data.digits import LabelledImages, digits\n"
         "from infoassign_training.engine import pretrain\n"
         "from infoassign_training.engine.run import Run\n"
         "step, calls = pretrain._finite_step, []\n"
@@ -108,7 +117,8 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "    return step(*arguments)\n"
         "pretrain._finite_step = fatal\n"
         "run = Run(pathlib.Path(sys.argv[1]))\n"
-        "settings, images = run.read().settings, digits()[0].images[:300]\n"
+        "settings, images = run.read().settings, digits()[0]\n"
+        "images = LabelledImages(images.images[:300], images.classes[:300])\n"
         "pretrain.train(pretrain.build(settings, images), settings, images, run)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(run.folder)], check=False, capture_output=True)
@@ -123,7 +133,7 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
     assert without_seconds(run) == without_seconds(whole_run)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
     run = new_run(tmp_path, small)
     train(small, images, run)
     before = run.checkpoint.read_bytes(), run.log.read_bytes()
@@ -131,8 +141,8 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, small: Pretraining,
     assert (run.checkpoint.read_bytes(), run.log.read_bytes()) == before
 
 
-def test_the_teacher_follows_the_student(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
-    initial = build(small, images).teacher.state_dict()
+def test_the_teacher_follows_the_student(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
+    initial = build(small, images).get_submodule("teacher").state_dict()
     trained = train(small, images, new_run(tmp_path, small))
     student = torch.nn.Sequential(trained.encoder, trained.projector)
     for name, parameter in trained.teacher.named_parameters():
@@ -140,7 +150,7 @@ def test_the_teacher_follows_the_student(tmp_path: Path, small: Pretraining, ima
         assert not torch.equal(parameter, student.get_parameter(name))
 
 
-def test_weight_decay_is_used(tmp_path: Path, small: Pretraining, images: torch.Tensor) -> None:
+def test_weight_decay_is_used(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
     def norm(decay: float) -> float:
         settings = replace(small, epochs=1, optimizer=Optimizer(weight_decay=decay))
         trained = train(settings, images, new_run(tmp_path / str(decay), settings))
@@ -150,7 +160,7 @@ def test_weight_decay_is_used(tmp_path: Path, small: Pretraining, images: torch.
 
 
 def test_every_epoch_and_every_view_is_drawn_anew(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small: Pretraining, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
     original = pretrain.random_view
@@ -173,7 +183,7 @@ def test_every_epoch_and_every_view_is_drawn_anew(
 
 
 def test_divergence_stops_with_the_last_checkpoint_kept(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor
+    tmp_path: Path, small: Pretraining, images: LabelledImages
 ) -> None:
     run = new_run(tmp_path, small)
     train(small, images, run)
@@ -185,7 +195,7 @@ def test_divergence_stops_with_the_last_checkpoint_kept(
 
 
 def test_divergence_in_the_first_epoch_says_that_nothing_is_kept(
-    tmp_path: Path, small: Pretraining, images: torch.Tensor
+    tmp_path: Path, small: Pretraining, images: LabelledImages
 ) -> None:
     """In the only step of the epoch, so that no later forward pass could notice."""
     settings = replace(small, epochs=1, batch_size=300, optimizer=Optimizer(learning_rate=1e38, warmup=0))
@@ -196,12 +206,12 @@ def test_divergence_in_the_first_epoch_says_that_nothing_is_kept(
 
 
 def test_what_cannot_be_trained_is_refused(
-    small: Pretraining, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    small: Pretraining, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TrainingError, match="batch_size 301 is larger than the 300 training images"):
         build(replace(small, batch_size=301), images)
     with pytest.raises(TrainingError, match=r"model\.widths do not fit the images: 5 stages need"):
-        build(replace(small, model=config.Model(widths=(4,) * 5)), images)
+        build(replace(small, model=Model(widths=(4,) * 5)), images)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="--nproc-per-node 1"):
         build(small, images)
@@ -223,7 +233,7 @@ def test_training_that_learns_nothing_warns(
     tmp_path: Path, small: Pretraining, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Targets softer than the student cannot pull it away from labelling all images alike."""
-    soft = replace(small, epochs=11, mira=config.Mira(prototypes=64, beta_start=0.1, beta_end=0.1))
+    soft = replace(small, epochs=11, method=Settings(prototypes=64, beta_start=0.1, beta_end=0.1))
     run = new_run(tmp_path, soft)
-    train(soft, digits()[0].images, run)
+    train(soft, digits()[0], run)
     assert "warning: after 10 epochs the labels carry" in capsys.readouterr().err

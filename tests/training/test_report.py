@@ -85,7 +85,7 @@ def test_the_page_shows_the_numbers_and_the_settings(page: Page, finished_run: A
     for scores in finished_run.scores.values():
         for value in scores.values():
             assert f"{value:.4f}" in page.text
-    assert "--mira.beta-start" in page.text
+    assert "--method.beta-start" in page.text
     assert "--model.widths" in page.text
 
 

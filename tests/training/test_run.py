@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infoassign_training.config import Mira, Pretraining
+from infoassign_training.config import Pretraining
 from infoassign_training.engine.run import LOCK, Run, RunError, open_run
+from infoassign_training.methods.settings import Mira
 
 
 def opened(folder: Path, settings: Pretraining, **how: bool) -> Run:
@@ -65,8 +66,8 @@ def test_resume_needs_a_run_with_the_same_settings(tmp_path: Path, small: Pretra
     assert not (tmp_path / "run").exists()
     opened(tmp_path, small)
     before = contents(tmp_path)
-    other = Pretraining(epochs=9, model=small.model, mira=Mira(prototypes=12, beta_end=0.8))
-    with pytest.raises(RunError, match=r"other settings: epochs was 2, now 9; mira\.beta-end was 0\.66\d+, now 0\.8"):
+    other = Pretraining(epochs=9, model=small.model, method=Mira(prototypes=12, beta_end=0.8))
+    with pytest.raises(RunError, match=r"other settings: epochs was 2, now 9; method\.beta-end was 0\.66\d+, now 0\.8"):
         opened(tmp_path, other, resume=True)
     assert opened(tmp_path, small, resume=True).folder == tmp_path
     assert contents(tmp_path) == before

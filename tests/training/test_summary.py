@@ -8,7 +8,7 @@ import torch
 
 import infoassign as ia
 from infoassign_training.engine.summary import Summary
-from infoassign_training.methods.mira import Step
+from infoassign_training.methods.method import Step
 
 
 def hard(labels: list[int]) -> ia.Assignment:

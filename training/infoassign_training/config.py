@@ -7,12 +7,12 @@ under the fields are the help of the command line.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import tyro
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+from infoassign_training.methods import settings as methods
+from infoassign_training.methods.settings import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            _require(
+            require(
                 isfinite(value) and value >= 0,
                 f"augmentation.{name} must be finite and not negative; got {value}",
             )
-        _require(self.scale >= 1, f"augmentation.scale must be at least 1; got {self.scale}")
-        _require(self.blur <= 1, f"augmentation.blur is a probability; got {self.blur}")
+        require(self.scale >= 1, f"augmentation.scale must be at least 1; got {self.scale}")
+        require(self.blur <= 1, f"augmentation.blur is a probability; got {self.blur}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,82 +61,54 @@ class Model:
     projector_hidden: int = 256
     """Width of the projector's hidden layer."""
     projection: int = 64
-    """Length of the projection that is compared with the prototypes."""
+    """Length of the projection, which methods compare with prototypes, or that of another view."""
 
     def __post_init__(self) -> None:
-        _require(len(self.widths) > 0, "model.widths must name at least one stage")
+        require(len(self.widths) > 0, "model.widths must name at least one stage")
         sizes = (*self.widths, self.features, self.projector_hidden, self.projection)
-        _require(min(sizes) >= 1, f"model sizes must be positive; got {sizes}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mira:
-    """MIRA: swapped prediction of information-maximising labels (eq. 1 to 8)."""
-
-    prototypes: int = 64
-    """Number of labels K."""
-    student_temperature: float = 0.1
-    """tau_s, divides the student's logits."""
-    teacher_temperature: float = 0.225
-    """tau_t, divides the teacher's logits before the assignment."""
-    beta_start: float = 0.75
-    """Weight of the mutual information at the first step."""
-    beta_end: float = 2 / 3
-    """The same at the last step; it follows a cosine in between."""
-    teacher_momentum: float = 0.95
-    """Momentum of the teacher's moving average at the first step; it follows a cosine to 1."""
-    freeze_prototypes_epochs: int = 1
-    """Epochs at the start in which the prototypes do not learn."""
-    tolerance: float = 1e-5
-    """Certified mean total variation that the labels may be from the optimal ones."""
-
-    def __post_init__(self) -> None:
-        _require(self.prototypes >= 2, f"mira.prototypes must be at least 2; got {self.prototypes}")
-        for name in ("student_temperature", "teacher_temperature"):
-            value = getattr(self, name)
-            _require(isfinite(value) and value > 0, f"mira.{name} must be positive and finite; got {value}")
-        for name in ("beta_start", "beta_end"):
-            _require(0 <= getattr(self, name) < 1, f"mira.{name} must be in [0, 1); got {getattr(self, name)}")
-        _require(
-            0 <= self.teacher_momentum <= 1,
-            f"mira.teacher_momentum must be in [0, 1]; got {self.teacher_momentum}",
-        )
-        _require(0 < self.tolerance < 1, f"mira.tolerance must be between 0 and 1; got {self.tolerance}")
-        _require(self.freeze_prototypes_epochs >= 0, "mira.freeze_prototypes_epochs must not be negative")
-
-    @property
-    def target_sharpness(self) -> float:
-        """``tau_s / (tau_t (1 - beta))`` at the end of training: how much sharper the targets are than the student.
-
-        At 1 or below nothing pulls the student away from predicting all prototypes alike.
-        """
-        return self.student_temperature / (self.teacher_temperature * (1 - self.beta_end))
+        require(min(sizes) >= 1, f"model sizes must be positive; got {sizes}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """SGD with linear warm-up and a cosine to zero, per step."""
+    """How weights follow gradients: linear warm-up, then a cosine, or drops at given epochs."""
 
+    kind: Literal["sgd", "lars"] = "sgd"
+    """SGD, or LARS for large batches, in the papers' form."""
     learning_rate: float = 0.3
     """Base rate; the rate used is this times batch size / 256."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of either."""
     weight_decay: float = 1e-4
-    """L2 penalty on all parameters."""
+    """L2 penalty."""
+    decay_weights_only: bool = False
+    """Do not decay biases and normalisation; so it is in LARS in any case."""
     warmup: float = 0.05
-    """Share of the steps in which the rate rises linearly from 0."""
+    """Share of the steps in which the rate rises linearly."""
+    warmup_start: float = 0.0
+    """Rate that the warm-up starts from."""
+    final: float = 0.0
+    """Rate that the cosine ends at."""
+    drops: tuple[int, ...] = ()
+    """Epochs at which the rate is divided by 10, instead of the warm-up and the cosine."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(self.kind in ("sgd", "lars"), f"optimizer.kind must be sgd or lars; got {self.kind!r}")
+        require(
             isfinite(self.learning_rate) and self.learning_rate > 0,
             f"optimizer.learning_rate must be positive and finite; got {self.learning_rate}",
         )
-        _require(0 <= self.momentum < 1, f"optimizer.momentum must be in [0, 1); got {self.momentum}")
-        _require(
-            isfinite(self.weight_decay) and self.weight_decay >= 0,
-            f"optimizer.weight_decay must be finite and not negative; got {self.weight_decay}",
+        require(0 <= self.momentum < 1, f"optimizer.momentum must be in [0, 1); got {self.momentum}")
+        for name in ("weight_decay", "warmup_start", "final"):
+            value = getattr(self, name)
+            require(isfinite(value) and value >= 0, f"optimizer.{name} must be finite and not negative; got {value}")
+        require(0 <= self.warmup < 1, f"optimizer.warmup must be in [0, 1); got {self.warmup}")
+        require(
+            list(self.drops) == sorted({drop for drop in self.drops if drop > 0}),
+            f"optimizer.drops must be rising epochs; got {self.drops}",
         )
-        _require(0 <= self.warmup < 1, f"optimizer.warmup must be in [0, 1); got {self.warmup}")
+        shaped = self.warmup_start or self.final
+        require(not (self.drops and shaped), "optimizer.warmup_start and final are of no use with optimizer.drops")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,30 +123,35 @@ class Pretraining:
     """Seed of the initial weights, the order of the images and the views."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     model: Model = field(default_factory=Model)
-    mira: Mira = field(default_factory=Mira)
+    method: Annotated[methods.Settings, tyro.conf.AvoidSubcommands] = field(default_factory=methods.Mira)
+    """What is done with the views."""
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, f"epochs must be at least 1; got {self.epochs}")
-        _require(
+        require(self.epochs >= 0, f"epochs must not be negative (0 leaves the initial weights); got {self.epochs}")
+        require(
             self.batch_size >= 2,
             f"batch_size must be at least 2 (batch normalisation); got {self.batch_size}",
         )
-        _require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
+        require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
 
     def flat(self) -> dict[str, Any]:
         """Return every setting by its name on the command line.
 
         Examples
         --------
-        >>> Pretraining(epochs=3).flat()["epochs"], Pretraining().flat()["mira.beta-start"]
+        >>> Pretraining(epochs=3).flat()["epochs"], Pretraining().flat()["method.beta-start"]
         (3, 0.75)
         """
         return _flat(asdict(self))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :meth:`from_dict` takes, made of what JSON has."""
+        return asdict(self) | {"method": {"kind": self.method.kind} | asdict(self.method)}
+
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Pretraining":
-        """Make settings from what :func:`dataclasses.asdict` gave, also by way of JSON.
+        """Make settings from what :meth:`to_dict` gave, also by way of JSON.
 
         Raises
         ------
@@ -183,10 +160,13 @@ class Pretraining:
 
         Examples
         --------
-        >>> Pretraining.from_dict({"epochs": 3, "mira": {"beta_end": 0.9}}).mira.beta_end
+        >>> Pretraining.from_dict({"epochs": 3, "method": {"kind": "mira", "beta_end": 0.9}}).method.beta_end
         0.9
         """
-        settings: Pretraining = _build(cls(), tree, "")
+        method = dict(tree.get("method", {}))
+        kind = method.pop("kind", cls().method.kind)
+        require(kind in methods.KINDS, f"method.kind must be one of {', '.join(methods.KINDS)}; got {kind!r}")
+        settings: Pretraining = _build(cls(method=methods.KINDS[kind]()), {**tree, "method": method}, "")
         return settings
 
 
@@ -201,7 +181,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _build(default: Any, tree: Mapping[str, Any], prefix: str) -> Any:
     names = {item.name for item in fields(default)}
     unknown = sorted(tree.keys() - names)
-    _require(not unknown, f"unknown settings: {', '.join(prefix + name for name in unknown)}")
+    require(not unknown, f"unknown settings: {', '.join(prefix + name for name in unknown)}")
     values = {}
     for name, value in tree.items():
         current = getattr(default, name)

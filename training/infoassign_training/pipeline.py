@@ -11,7 +11,7 @@ from infoassign_training.engine.pretrain import build, train
 from infoassign_training.engine.run import Run, RunError, open_run
 from infoassign_training.evaluation.suite import Scores, evaluate
 from infoassign_training.figures.report import write_report
-from infoassign_training.methods.mira import Mira
+from infoassign_training.methods.method import Method
 
 
 def pretrain(
@@ -40,7 +40,7 @@ def pretrain(
     UserError
         If the folder, the settings or the checkpoint do not allow it, or training diverges.
     """
-    images = digits()[0].images
+    images = digits()[0]
     # Whatever cannot be trained is refused before the folder is touched.
     method = build(settings, images)
     with open_run(folder, recipe, settings, resume=resume, overwrite=overwrite) as run:
@@ -57,19 +57,20 @@ def report(folder: Path) -> dict[str, Scores]:
     """
     run = Run(folder)
     settings = run.read().settings
-    method = build(settings, digits()[0].images)
+    method = build(settings, digits()[0])
     with run.locked():
         state = checkpoint.load(run.checkpoint)
-        if state is None or state.epochs < settings.epochs:
+        if settings.epochs and (state is None or state.epochs < settings.epochs):
             done = 0 if state is None else state.epochs
             raise RunError(f"{folder} is trained for {done} of {settings.epochs} epochs; finish it with --resume")
-        if not run.records():
+        if settings.epochs and not run.records():
             raise RunError(f"{run.log} is missing or empty; without it there are no learning curves to draw")
-        state.restore_method(method)
+        if state is not None:
+            state.restore_method(method)
         return _finish(run, method)
 
 
-def _finish(run: Run, method: Mira) -> dict[str, Scores]:
+def _finish(run: Run, method: Method) -> dict[str, Scores]:
     train_images, held_out = digits()
     scores = evaluate(method.encoder, train_images, held_out)
     write_text(run.metrics, json.dumps(scores, indent=2) + "\n")

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+
+from infoassign_training.data.images import ArrayImages
 
 HELD_OUT = 450
 """Images kept from pretraining and from fitting the evaluations: a quarter."""
@@ -29,3 +32,17 @@ def digits() -> tuple[LabelledImages, LabelledImages]:
     classes = torch.from_numpy(raw.target).to(torch.int64)
     train, held_out = train_test_split(range(len(images)), test_size=HELD_OUT, random_state=0, stratify=classes)
     return LabelledImages(images[train], classes[train]), LabelledImages(images[held_out], classes[held_out])
+
+
+def digit_images(images: LabelledImages) -> ArrayImages:
+    """Return them as a source of images: grey in RGB, (3, 8, 8), uint8, the 17 levels spread over 0 to 255.
+
+    Examples
+    --------
+    >>> held_out = digit_images(digits()[1])
+    >>> len(held_out), held_out.image(0).shape, held_out.names[:3]
+    (450, torch.Size([3, 8, 8]), ('0', '1', '2'))
+    """
+    pixels = (images.images * 255).round().to(torch.uint8).repeat(1, 3, 1, 1)
+    names = tuple(str(digit) for digit in range(10))
+    return ArrayImages("digits", pixels.numpy(), images.classes.numpy().astype(np.int64), names)

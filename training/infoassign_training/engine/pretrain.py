@@ -4,8 +4,9 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
-from typing import Any, cast
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -13,14 +14,18 @@ from tqdm import tqdm
 
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
-from infoassign_training.data.views import random_view
+from infoassign_training.data.digit_views import random_view
+from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import checkpoint
+from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.run import Run
-from infoassign_training.engine.schedule import values_at
+from infoassign_training.engine.schedule import rate_at
 from infoassign_training.engine.summary import Summary
 from infoassign_training.errors import UserError
-from infoassign_training.methods.mira import Mira, Step
-from infoassign_training.models.resnet import SmallResNet
+from infoassign_training.methods.build import method_of
+from infoassign_training.methods.method import Batch, Method, Moment, Step
+from infoassign_training.models.heads import projector
+from infoassign_training.models.small import SmallResNet
 
 
 class TrainingError(UserError):
@@ -31,11 +36,13 @@ class DivergenceError(Exception):
     """A value is no longer finite; the loop turns this into a `TrainingError` that says what is kept."""
 
 
+CHUNK = 1024
+"""Images at a time of a pass over all of them."""
 ALARM_AFTER = 0.3
 """Share of the epochs (at least 10) after which labels without information are no longer a beginning."""
 
 
-def build(settings: Pretraining, images: Tensor) -> Mira:
+def build(settings: Pretraining, train_images: LabelledImages) -> Method:
     """Make the model with its initial weights, which depend on the seed alone.
 
     Raises
@@ -44,6 +51,7 @@ def build(settings: Pretraining, images: Tensor) -> Mira:
         If training could not start: the images, shape (N, 1, S, S), do not fit the model or do not fill a batch, or
         several processes were started.
     """
+    images, model = train_images.images, settings.model
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError("this version trains in one process; start torchrun with --nproc-per-node 1")
     if settings.batch_size > len(images):
@@ -51,14 +59,27 @@ def build(settings: Pretraining, images: Tensor) -> Mira:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         try:
-            encoder = SmallResNet(settings.model.widths, settings.model.features, images.shape[-1])
+            encoder = SmallResNet(model.widths, model.features, images.shape[-1])
         except ValueError as error:
             raise TrainingError(f"model.widths do not fit the images: {error}") from error
-        return Mira(encoder, settings.model.features, settings.model, settings.mira)
+        try:
+            return method_of(
+                settings.method,
+                encoder,
+                projector(
+                    model.features, (model.projector_hidden,), model.projection, hidden_bias=False, last_bias=True
+                ),
+                features=model.features,
+                projection=model.projection,
+                images=len(images),
+                classes=int(train_images.classes.max()) + 1,
+            )
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
 
 
-def train(method: Mira, settings: Pretraining, images: Tensor, run: Run) -> Mira:
-    """Train on images without their classes, from where the run's checkpoint stands, to the end.
+def train(method: Method, settings: Pretraining, images: LabelledImages, run: Run) -> Method:
+    """Train on images, from where the run's checkpoint stands, to the end.
 
     After every epoch a checkpoint is written and a line added to the log. A run that is killed and started
     again ends with the same weights, to the bit, as one that was not.
@@ -70,13 +91,13 @@ def train(method: Mira, settings: Pretraining, images: Tensor, run: Run) -> Mira
     settings
         What to do.
     images
-        Shape (N, 1, S, S), float32 in [0, 1].
+        What to train on; no method but the supervised baseline looks at the classes.
     run
         The run folder, opened.
 
     Returns
     -------
-    Mira
+    Method
         The trained method, in evaluation mode.
 
     Raises
@@ -86,13 +107,8 @@ def train(method: Mira, settings: Pretraining, images: Tensor, run: Run) -> Mira
     CheckpointError
         If the run's checkpoint cannot be used.
     """
-    steps_per_epoch = len(images) // settings.batch_size
-    optimizer = torch.optim.SGD(
-        [p for p in method.parameters() if p.requires_grad],
-        lr=settings.optimizer.learning_rate,
-        momentum=settings.optimizer.momentum,
-        weight_decay=settings.optimizer.weight_decay,
-    )
+    steps_per_epoch = len(images.images) // settings.batch_size
+    optimizer = optimizer_of(method, settings.optimizer)
     done = 0
     state = checkpoint.load(run.checkpoint)
     if state is not None:
@@ -135,8 +151,10 @@ def train(method: Mira, settings: Pretraining, images: Tensor, run: Run) -> Mira
 
 def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
     """Return a warning with advice if this line of the log is of a run that learns nothing."""
+    if "mutual_information" not in record:
+        return None
     if 0.98 <= record["loss_over_log_k"] <= 1.02:
-        finding = "the loss is still ln K: the student predicts all prototypes alike"
+        finding = "the loss is still ln K: all labels are predicted alike"
     elif record["mutual_information"] < 0.1:
         finding = (
             f"the labels carry {record['mutual_information']:.2g} nats: all images are labelled nearly alike"
@@ -144,67 +162,68 @@ def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
         )
     else:
         return None
-    return (
-        f"after {record['epoch']} epochs {finding}. The targets are {settings.mira.target_sharpness:.2g} times as sharp"
-        " as the student, tau_s / (tau_t (1 - beta)); raise mira.beta-start and mira.beta-end to make them sharper"
-        " (0.9 is a good start), or take smaller batches."
-    )
+    return f"after {record['epoch']} epochs {finding}. {getattr(settings.method, 'advice', '')}".rstrip()
 
 
 def _train_epoch(
     settings: Pretraining,
-    images: Tensor,
-    method: Mira,
+    images: LabelledImages,
+    method: Method,
     optimizer: torch.optim.Optimizer,
     epoch: int,
     bar: "tqdm[Any]",
 ) -> dict[str, Any]:
     """Train for one epoch and return its line of the log."""
     started = time.perf_counter()
-    steps_per_epoch = len(images) // settings.batch_size
+    steps_per_epoch = len(images.images) // settings.batch_size
     first_step, total = epoch * steps_per_epoch, settings.epochs * steps_per_epoch
     # A generator of its own for every epoch: nothing to save, and resuming is exact.
     generator = Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(images), generator=generator)
+    order = torch.randperm(len(images.images), generator=generator)
     batches = order[: steps_per_epoch * settings.batch_size].split(settings.batch_size)
-    summary = Summary(settings.mira.prototypes)
+    summary = Summary(method.labels)
     method.train()
     for step, rows in enumerate(batches, start=first_step):
-        now = values_at(settings, step, total)
+        now = Moment(step, total, steps_per_epoch)
+        rate = rate_at(settings.optimizer, settings.batch_size, step, total, steps_per_epoch)
         for group in optimizer.param_groups:
-            group["lr"] = now.learning_rate
-        # The average is updated before the teacher labels, as in the released code.
-        method.update_teacher(now.teacher_momentum)
-        batch = images[rows]
-        views = [random_view(batch, settings.augmentation, generator) for _ in range(2)]
-        outcome = _finite_step(method, views, now.beta)
+            group["lr"] = rate
+        for assignment in method.before(now, partial(_pass, images.images, settings, now)):
+            summary.add_labels(assignment)
+        views = [random_view(images.images[rows], settings.augmentation, generator) for _ in range(method.views)]
+        outcome = _finite_step(method, Batch(views, rows, images.classes[rows]), now)
         optimizer.zero_grad()
         outcome.loss.backward()
-        if epoch < settings.mira.freeze_prototypes_epochs:
-            method.prototypes.weight.grad = None
+        method.after_backward(now)
         optimizer.step()
         summary.add(outcome)
         bar.set_postfix(summary.headline(), refresh=False)
         bar.update()
-    try:
-        method.label(batch)
-    except ValueError as error:
-        raise DivergenceError(f"its last step left weights that give no finite logits ({error})") from error
+    with torch.no_grad():
+        if not bool(method.eval().encoder(views[0]).isfinite().all()):
+            raise DivergenceError("its last step left weights that give no finite features")
     return {
         "epoch": epoch + 1,
         "step": first_step + steps_per_epoch,
         **summary.record(),
-        **asdict(now),
+        "learning_rate": rate,
         "seconds": time.perf_counter() - started,
     }
 
 
-def _finite_step(method: Mira, views: list[Tensor], beta: float) -> Step:
+def _pass(images: Tensor, settings: Pretraining, now: Moment, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Go once over all images, with random views that depend on the seed and the step alone."""
+    generator = Generator().manual_seed((settings.seed * 1_000_003 + now.step) * 2 + 1)
+    for rows in torch.arange(len(images)).split(CHUNK):
+        yield rows, [random_view(images[rows], settings.augmentation, generator) for _ in range(views)]
+
+
+def _finite_step(method: Method, batch: Batch, now: Moment) -> Step:
     """Do the forward pass, or stop before a value that is not finite reaches the weights."""
     try:
-        outcome = method(views[0], views[1], beta)
+        outcome: Step = method(batch, now)
     except ValueError as error:  # the solver refuses logits that are not finite
         raise DivergenceError(str(error)) from error
     if not bool(outcome.loss.isfinite()):
         raise DivergenceError(f"the loss became {float(outcome.loss.detach())}")
-    return cast(Step, outcome)
+    return outcome

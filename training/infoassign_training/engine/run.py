@@ -4,7 +4,7 @@ import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,8 @@ class Started:
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+        tree = {"recipe": self.recipe, "settings": self.settings.to_dict(), "versions": self.versions}
+        write_text(path, json.dumps(tree, indent=2) + "\n")
 
 
 @contextmanager

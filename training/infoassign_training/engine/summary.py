@@ -4,58 +4,83 @@ from math import exp, log
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import infoassign as ia
-from infoassign_training.methods.mira import Step
+from infoassign_training.methods.method import Step
 
 
 class Summary:
-    """Running means over the steps of an epoch; empty before the first step."""
+    """Running means over the steps of an epoch; empty before the first step.
 
-    def __init__(self, prototypes: int) -> None:
-        self._log_k = log(prototypes)
+    Parameters
+    ----------
+    labels
+        How many labels the method makes; None if it makes none.
+    """
+
+    def __init__(self, labels: int | None) -> None:
+        self._labels = labels
         self._steps = 0
         self._loss = 0.0
+        self._parts: dict[str, float] = {}
+        self._schedules: dict[str, float] = {}
         self._assignments = 0
         self._information = 0.0
-        self._sweeps = 0
-        self._converged = 0
-        self._error_bound = 0.0
-        self._marginal = torch.zeros(prototypes, dtype=torch.float64)
-        self._used = torch.zeros(prototypes, dtype=torch.bool)
+        self._sweeps = 0.0
+        self._converged = 0.0
+        self._error = 0.0
+        self._marginal = torch.zeros(labels or 0, dtype=torch.float64)
+        self._used = torch.zeros(labels or 0, dtype=torch.bool)
 
     def add(self, step: Step) -> None:
         """Take in one step."""
         self._steps += 1
         self._loss += float(step.loss.detach())
+        for name, value in step.parts.items():
+            self._parts[name] = self._parts.get(name, 0.0) + float(value)
+        self._schedules.update(step.schedules)
         for assignment in step.assignments:
-            self._assignments += 1
-            self._information += assignment.mutual_information
-            self._sweeps += assignment.sweeps
-            self._converged += assignment.converged
-            self._error_bound = max(self._error_bound, assignment.error_bound)
-            self._marginal += assignment.marginal
+            self.add_labels(assignment)
+
+    def add_labels(self, assignment: ia.Assignment) -> None:
+        """Take in labels, of a batch or of all images; those of heads of other sizes are counted without shares."""
+        self._assignments += 1
+        self._information += assignment.mutual_information
+        self._sweeps += assignment.sweeps
+        self._converged += assignment.converged
+        self._error = max(self._error, assignment.error_bound)
+        marginal: Tensor = assignment.marginal
+        if len(marginal) == self._labels:
+            self._marginal += marginal
             self._used[assignment.labels] = True
 
     def headline(self) -> dict[str, str]:
         """Return what the progress bar shows."""
         record = self.record()
-        return {
-            "loss": f"{record['loss']:.3f}",
-            "loss/lnK": f"{record['loss_over_log_k']:.3f}",
-            "MI": f"{record['mutual_information']:.2f}",
-            "clusters": f"{record['clusters_used']}/{len(self._used)}",
-        }
+        shown = {"loss": f"{record['loss']:.3f}"}
+        if "loss_over_log_k" in record:
+            shown["loss/lnK"] = f"{record['loss_over_log_k']:.3f}"
+        if "clusters_used" in record:
+            shown["MI"] = f"{record['mutual_information']:.2f}"
+            shown["clusters"] = f"{record['clusters_used']}/{self._labels}"
+        return shown
 
     def record(self) -> dict[str, Any]:
         """Return the epoch's line of the log, so far."""
-        return {
-            "loss": self._loss / self._steps,
-            "loss_over_log_k": self._loss / self._steps / self._log_k,
-            "mutual_information": self._information / self._assignments,
-            "clusters_used": int(self._used.sum()),
-            "perplexity": exp(float(ia.entropy(self._marginal / self._assignments))),
-            "solver_sweeps": self._sweeps / self._assignments,
-            "solver_converged": self._converged / self._assignments,
-            "solver_error_bound": self._error_bound,
-        }
+        loss = self._loss / self._steps
+        record: dict[str, Any] = {"loss": loss}
+        if self._labels is not None:
+            record["loss_over_log_k"] = loss / log(self._labels)
+        record |= {name: value / self._steps for name, value in self._parts.items()}
+        if self._assignments:
+            shares = self._marginal / self._marginal.sum()
+            record |= {
+                "mutual_information": self._information / self._assignments,
+                "clusters_used": int(self._used.sum()),
+                "perplexity": exp(float(ia.entropy(shares))),
+                "solver_sweeps": self._sweeps / self._assignments,
+                "solver_converged": self._converged / self._assignments,
+                "solver_error_bound": self._error,
+            }
+        return record | self._schedules

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -16,18 +18,20 @@ Scores = dict[str, float]
 
 
 @torch.no_grad()
-def extract(encoder: Callable[[Tensor], Tensor], train: LabelledImages, held_out: LabelledImages) -> Features:
-    """Apply an encoder, in evaluation mode if it is a module, to both splits."""
+def encoded(encoder: Callable[[Tensor], Tensor], images: Tensor) -> NDArray[np.float32]:
+    """Return the features (N, F) of images (N, C, H, W), in evaluation mode if the encoder is a module."""
     if isinstance(encoder, nn.Module):
         encoder.eval()
+    features: NDArray[np.float32] = torch.cat([encoder(chunk) for chunk in images.split(CHUNK)]).numpy()
+    return features
 
-    def encode(images: Tensor) -> Tensor:
-        return torch.cat([encoder(chunk) for chunk in images.split(CHUNK)])
 
+def extract(encoder: Callable[[Tensor], Tensor], train: LabelledImages, held_out: LabelledImages) -> Features:
+    """Apply an encoder, in evaluation mode if it is a module, to both splits."""
     return Features(
-        encode(train.images).numpy(),
+        encoded(encoder, train.images),
         train.classes.numpy(),
-        encode(held_out.images).numpy(),
+        encoded(encoder, held_out.images),
         held_out.classes.numpy(),
     )
 

@@ -19,30 +19,61 @@ def _clean(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def learning_curves(records: Sequence[dict[str, Any]], prototypes: int) -> Figure:
-    """Loss, information and clusters in use, epoch by epoch."""
+NOT_DRAWN = {"epoch", "step", "seconds", "loss", "loss_over_log_k"}
+
+
+def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Figure:
+    """Loss, information and clusters in use, or the parts of the loss, and schedules, epoch by epoch.
+
+    Parameters
+    ----------
+    records
+        Lines of the log, one an epoch; none if nothing was trained.
+    labels
+        How many labels the method makes, if any.
+    """
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    if not records:
+        figure.text(0.5, 0.5, "Initial weights: nothing was trained.", ha="center", color="#5b6570")
+        return figure
     epochs = [record["epoch"] for record in records]
     marker = "o" if len(epochs) == 1 else None
-    figure = Figure(figsize=(10, 6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)
 
-    def curve(axes: Axes, key: str, title: str, color: str = BLUE, label: str | None = None) -> None:
-        axes.plot(epochs, [record[key] for record in records], color=color, label=label, marker=marker)
+    def curve(axes: Axes, key: str, title: str, color: str | None = BLUE, label: str | None = None) -> None:
+        # Whole-data-set methods make labels in some epochs only.
+        values = [record.get(key, np.nan) for record in records]
+        axes.plot(epochs, values, color=color, label=label, marker="." if np.isnan(values).any() else marker)
         axes.set_title(title, loc="left", fontsize=11)
 
+    known = {key for record in records for key in record}
     loss, information, clusters, schedules = panels.flat
-    curve(loss, "loss_over_log_k", "Loss / ln K")
-    loss.axhline(1, color=GREY, linestyle="--", linewidth=1)
-    loss.annotate("ln K: all prototypes predicted alike", (epochs[-1], 1), ha="right", va="top", color="#5b6570",
-                  xytext=(0, -3), textcoords="offset points", fontsize=9)  # fmt: skip
-    curve(information, "mutual_information", "Mutual information of the labels, per batch (nats)")
-    information.set_ylim(bottom=0)
-    curve(clusters, "clusters_used", f"Clusters in use, of {prototypes}", label="likeliest label of some image")
-    curve(clusters, "perplexity", clusters.get_title(loc="left"), ORANGE, label="perplexity of the marginal")
-    clusters.set_ylim(0, prototypes * 1.05)
-    clusters.legend(frameon=False, fontsize=9, loc="lower right")
-    curve(schedules, "learning_rate", "Learning rate and beta", label="learning rate")
-    curve(schedules, "beta", schedules.get_title(loc="left"), ORANGE, label="beta")
+    if labels is None:
+        curve(loss, "loss", "Loss")
+    else:
+        curve(loss, "loss_over_log_k", "Loss / ln K")
+        loss.axhline(1, color=GREY, linestyle="--", linewidth=1)
+        loss.annotate("ln K: all labels predicted alike", (epochs[-1], 1), ha="right", va="top", color="#5b6570",
+                      xytext=(0, -3), textcoords="offset points", fontsize=9)  # fmt: skip
+    if "mutual_information" in known:
+        curve(information, "mutual_information", "Mutual information of the labels (nats)")
+        information.set_ylim(bottom=0)
+        curve(clusters, "clusters_used", f"Clusters in use, of {labels}", label="likeliest label of some image")
+        curve(clusters, "perplexity", clusters.get_title(loc="left"), ORANGE, label="perplexity of the marginal")
+        clusters.set_ylim(0, (labels or 1) * 1.05)
+        clusters.legend(frameon=False, fontsize=9, loc="lower right")
+    else:
+        parts = [key for key in records[-1] if key not in NOT_DRAWN | {"learning_rate"}]
+        for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
+            curve(information, key, "Parts of the loss, weighted", color, label=key.replace("_", " "))
+        if parts:
+            information.set_yscale("log")
+            information.legend(frameon=False, fontsize=9)
+        information.set_visible(bool(parts))
+        clusters.set_visible(False)
+    curve(schedules, "learning_rate", "Learning rate", label="learning rate")
+    if "beta" in known:
+        curve(schedules, "beta", "Learning rate and beta", ORANGE, label="beta")
     schedules.set_ylim(bottom=0)
     schedules.legend(frameon=False, fontsize=9, loc="center right")
     for axes in panels.flat:

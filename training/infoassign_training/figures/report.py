@@ -1,6 +1,7 @@
 """The report of a run: one page that needs no other file, and its pictures beside it."""
 
 from base64 import b64encode
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -8,14 +9,18 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.preprocessing import normalize
 
+import infoassign as ia
 from infoassign.files import replacing, write_text
 from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine.pretrain import alarm
 from infoassign_training.engine.run import Run
+from infoassign_training.evaluation.suite import encoded
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars, metrics_bars
-from infoassign_training.methods.mira import Mira
+from infoassign_training.methods.method import Method
 
 PROTOCOLS = {
     "knn": "kNN accuracy",
@@ -26,7 +31,39 @@ PROTOCOLS = {
 """Keys of the scores, in the order of the table, and what to call them."""
 
 
-def write_report(run: Run, *, method: Mira, train: LabelledImages, scores: dict[str, dict[str, float]]) -> Path:
+@dataclass(frozen=True)
+class Clusters:
+    """What the training images fell into."""
+
+    classes: NDArray[np.int64]
+    """True classes, shape (N,)."""
+    labels: NDArray[np.int64]
+    """Shape (N,)."""
+    confidence: NDArray[np.float32]
+    """How much each image is of its own label, shape (N,)."""
+    shares: NDArray[np.float64]
+    """Share of the images of every label, shape (K,)."""
+    assignment: ia.Assignment | None
+    """How the labels were made; None for k-means on the features."""
+
+
+def clusters_of(method: Method, train: LabelledImages) -> Clusters:
+    """Label the training images as the finished model does; without labels of its own, by k-means on its features."""
+    classes = train.classes.numpy()
+    assignment = method.label(train.images)
+    if assignment is not None:
+        plan: NDArray[np.float32] = assignment.plan.numpy()
+        labels: NDArray[np.int64] = assignment.labels.numpy()
+        return Clusters(classes, labels, plan.max(axis=1), assignment.marginal.numpy(), assignment)
+    features = normalize(encoded(method.encoder, train.images))
+    number = len(np.unique(classes))
+    means = KMeans(number, n_init=20, random_state=0).fit(features)
+    nearness = (features * normalize(means.cluster_centers_)[means.labels_]).sum(axis=1)
+    shares = np.bincount(means.labels_, minlength=number) / len(classes)
+    return Clusters(classes, means.labels_, nearness, shares, None)
+
+
+def write_report(run: Run, *, method: Method, train: LabelledImages, scores: dict[str, dict[str, float]]) -> Path:
     """Draw the pictures, write them and the page, and return where the page lies.
 
     Parameters
@@ -41,16 +78,12 @@ def write_report(run: Run, *, method: Mira, train: LabelledImages, scores: dict[
         What the evaluations returned, by representation and protocol.
     """
     started, records = run.read(), run.records()
-    prototypes = started.settings.mira.prototypes
-    assignment = method.label(train.images)
-    plan: NDArray[np.float32] = assignment.plan.numpy()
-    labels: NDArray[np.int64] = assignment.labels.numpy()
-    classes: NDArray[np.int64] = train.classes.numpy()
+    found = clusters_of(method, train)
     figures = {
-        "curves": learning_curves(records, prototypes),
+        "curves": learning_curves(records, method.labels),
         "metrics": metrics_bars(scores, PROTOCOLS),
-        "clusters": cluster_grid(train.images.squeeze(1).numpy(), classes, labels, plan.max(axis=1)),
-        "marginal": marginal_bars(assignment.marginal.numpy()),
+        "clusters": cluster_grid(train.images.squeeze(1).numpy(), found.classes, found.labels, found.confidence),
+        "marginal": marginal_bars(found.shares),
     }
     pictures = {name: _save(figure, run.figure(name)) for name, figure in figures.items()}
     environment = Environment(
@@ -62,16 +95,16 @@ def write_report(run: Run, *, method: Mira, train: LabelledImages, scores: dict[
         versions=started.versions,
         protocols=PROTOCOLS,
         scores=scores,
-        last=records[-1],
+        last=records[-1] if records else None,
         seconds=sum(record["seconds"] for record in records),
         images=len(train.images),
-        prototypes=prototypes,
-        assignment=assignment,
-        used=len(np.unique(labels)),
-        nmi=normalized_mutual_info_score(classes, labels),
-        ari=adjusted_rand_score(classes, labels),
-        purity=_purity(classes, labels),
-        alarm=alarm(records[-1], started.settings),
+        clusters=found,
+        supervised=started.settings.method.kind == "supervised",
+        used=len(np.unique(found.labels)),
+        nmi=normalized_mutual_info_score(found.classes, found.labels),
+        ari=adjusted_rand_score(found.classes, found.labels),
+        purity=_purity(found.classes, found.labels),
+        alarm=alarm(records[-1], started.settings) if records else None,
         pictures=pictures,
     )
     write_text(run.report, page)

@@ -1,72 +1,71 @@
 """MIRA: predict, from one view, the information-maximising labels of the other."""
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import infoassign as ia
-from infoassign_training import config
-from infoassign_training.engine import ranks
-from infoassign_training.models.heads import Prototypes, projector
+from infoassign_training.engine import ema, ranks
+from infoassign_training.engine.schedule import cosine
+from infoassign_training.methods import settings
+from infoassign_training.methods.crops import GLOBAL, by_size, swapped_prediction
+from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
+from infoassign_training.models.heads import Prototypes
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one step of the method yields."""
-
-    loss: Tensor
-    """Shape (), differentiable."""
-    assignments: tuple[ia.Assignment, ia.Assignment]
-    """The labels of either view."""
-
-
-class Mira(nn.Module):
+class Mira(Method):
     """A student that learns and a teacher, its moving average, that labels.
 
     As in the released code, the teacher's average covers the parameters alone (its batch normalisation keeps
     statistics of its own), and it is compared with the student's prototypes.
     """
 
-    def __init__(self, encoder: nn.Module, features: int, model: config.Model, settings: config.Mira) -> None:
+    def __init__(self, encoder: nn.Module, projector: nn.Module, projection: int, chosen: settings.Mira) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings = chosen
+        self.labels = chosen.prototypes
         self.encoder = encoder
-        self.projector = projector(features, model.projector_hidden, model.projection)
-        self.prototypes = Prototypes(model.projection, settings.prototypes)
+        self.projector = projector
+        self.prototypes = Prototypes(projection, chosen.prototypes)
         self.teacher = deepcopy(nn.Sequential(self.encoder, self.projector)).requires_grad_(False)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """Move the teacher towards the student; `momentum` 1 leaves it where it is."""
-        student = [*self.encoder.parameters(), *self.projector.parameters()]
-        for kept, new in zip(self.teacher.parameters(), student, strict=True):
-            kept.lerp_(new, 1 - momentum)
+        ema.update(self.teacher, nn.Sequential(self.encoder, self.projector), momentum, buffers=False)
 
-    def forward(self, first: Tensor, second: Tensor, beta: float) -> Step:
-        """Return the swapped-prediction loss of two views, each (B, C, H, W).
+    def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
+        """Update the average, before the teacher labels, as in the released code."""
+        self.update_teacher(self._momentum(now))
+        return ()
 
-        The loss is the mean of the two terms of eq. 8, so that it is ln K where all labels are predicted alike.
+    def forward(self, batch: Batch, now: Moment) -> Step:
+        """Return the swapped-prediction loss: two global views, labelled each on its own, and perhaps local ones.
+
+        The loss is the mean of the terms of eq. 8, so that it is ln K where all labels are predicted alike.
         """
-        views = torch.cat([first, second])
+        beta = cosine(self.settings.beta_start, self.settings.beta_end, now.progress)
         with torch.no_grad():
-            targets = self.prototypes(self.teacher(views)).chunk(2)
-        logits = self.prototypes(self.projector(self.encoder(views))) / self.settings.student_temperature
-        ours, theirs = (self.assign(view, beta) for view in targets)
-        from_first, from_second = logits.chunk(2)
-        loss = (F.cross_entropy(from_second, ours.plan) + F.cross_entropy(from_first, theirs.plan)) / 2
-        return Step(loss, (ours, theirs))
+            targets = self.prototypes(self.teacher(torch.cat(batch.views[:GLOBAL]))).chunk(GLOBAL)
+        labels = tuple(self.assign(view, beta) for view in targets)
+        projections = by_size(nn.Sequential(self.encoder, self.projector), batch.views)
+        logits = [self.prototypes(view) / self.settings.student_temperature for view in projections]
+        loss = swapped_prediction(logits, [assignment.plan for assignment in labels])
+        return Step(loss, labels, schedules={"beta": beta, "teacher_momentum": self._momentum(now)})
+
+    def after_backward(self, now: Moment) -> None:
+        """Leave the prototypes as they are in the first epochs."""
+        if now.epoch < self.settings.freeze_prototypes_epochs:
+            self.prototypes.weight.grad = None
 
     def assign(self, logits: Tensor, beta: float) -> ia.Assignment:
         """Label a batch of teacher logits (B, K), each view on its own (sec. 3.3), with those of all ranks."""
-        settings = self.settings
         return ia.mira(
             logits,
             beta=beta,
-            temperature=settings.teacher_temperature,
-            tol=settings.tolerance,
+            temperature=self.settings.teacher_temperature,
+            tol=self.settings.tolerance,
             all_sum=ranks.all_sum(),
         )
 
@@ -75,3 +74,6 @@ class Mira(nn.Module):
         """Label images (B, C, H, W) as a finished model does: student, running statistics, last beta."""
         self.eval()
         return self.assign(self.prototypes(self.projector(self.encoder(images))), self.settings.beta_end)
+
+    def _momentum(self, now: Moment) -> float:
+        return cosine(self.settings.teacher_momentum, 1.0, now.progress)

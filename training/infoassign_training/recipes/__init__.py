@@ -24,7 +24,7 @@ class Recipe:
 def _gather() -> Mapping[str, Recipe]:
     from infoassign_training.recipes import digits
 
-    return MappingProxyType({recipe.name: recipe for recipe in (digits.digits_mira(),)})
+    return MappingProxyType({recipe.name: recipe for recipe in (digits.digits_mira(), *digits.others())})
 
 
 RECIPES: Mapping[str, Recipe] = _gather()

@@ -28,7 +28,8 @@ instead of 8.5, and of the 40 seconds of training 6 or so, and is the default.
 The teacher's encoder was never clearly better than the student's, which is the one that is evaluated.
 """
 
-from infoassign_training.config import Mira, Pretraining
+from infoassign_training.config import Model, Optimizer, Pretraining
+from infoassign_training.methods import settings
 from infoassign_training.recipes import Recipe
 
 
@@ -40,5 +41,33 @@ def digits_mira() -> Recipe:
         needs="2 CPU cores, 40 seconds of training, 20 more to start, evaluate and report",
         expected="held-out kNN .993, linear .993, k-means NMI .960, ARI .951 (medians of seeds 0 to 2);"
         " pixels .978, .969, .743, .649",
-        settings=Pretraining(mira=Mira(beta_start=0.9, beta_end=0.75)),
+        settings=Pretraining(method=settings.Mira(beta_start=0.9, beta_end=0.75)),
+    )
+
+
+NEEDS = "2 CPU cores, about a minute"
+WIDE = Model(projection=256)
+"""For losses of embeddings, whose units are many."""
+
+
+def _recipe(name: str, summary: str, pretraining: Pretraining) -> Recipe:
+    expected = "see the table of all methods in docs/training.md"
+    return Recipe(f"digits-{name}", f"{summary} on 8 x 8 handwritten digits", NEEDS, expected, pretraining)
+
+
+def others() -> tuple[Recipe, ...]:
+    """The other methods and two baselines."""
+    slower, slowest = Optimizer(learning_rate=0.2), Optimizer(learning_rate=0.1)
+    return (
+        _recipe("swav", "SwAV", Pretraining(method=settings.Swav())),
+        _recipe("sela", "SeLa, one head", Pretraining(method=settings.Sela())),
+        _recipe("deepcluster", "DeepCluster's k-means labels", Pretraining(method=settings.DeepCluster())),
+        _recipe("music", "MUSIC", Pretraining(method=settings.Music(), model=WIDE, optimizer=slower)),
+        _recipe("imsvd", "IMSVD", Pretraining(method=settings.Imsvd(), model=WIDE, optimizer=slower)),
+        _recipe(
+            "barlow-twins", "Barlow Twins", Pretraining(method=settings.BarlowTwins(), model=WIDE, optimizer=slower)
+        ),
+        _recipe("vicreg", "VICReg", Pretraining(method=settings.Vicreg(), model=WIDE, optimizer=slowest)),
+        _recipe("supervised", "the true classes", Pretraining(method=settings.Supervised())),
+        _recipe("random", "initial weights", Pretraining(method=settings.Supervised(), epochs=0)),
     )

@@ -1,0 +1,271 @@
+"""Every method: its loss against what the papers say, and its labels against literal oracles."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import infoassign as ia
+from infoassign_training.config import Model, Pretraining
+from infoassign_training.data.digits import LabelledImages, digits
+from infoassign_training.engine import pretrain
+from infoassign_training.engine.pretrain import build
+from infoassign_training.engine.run import Run, open_run
+from infoassign_training.engine.schedule import relabelling_times
+from infoassign_training.methods import settings
+from infoassign_training.methods.barlow_twins import BarlowTwins
+from infoassign_training.methods.build import method_of
+from infoassign_training.methods.deepcluster import DeepCluster
+from infoassign_training.methods.method import Batch, Method, Moment
+from infoassign_training.methods.sela import Sela
+from infoassign_training.methods.settings import KINDS
+from infoassign_training.methods.swav import Swav
+from infoassign_training.methods.vicreg import Vicreg
+
+SMALL = Pretraining(
+    epochs=2, batch_size=64, model=Model(widths=(4, 8), features=16, projector_hidden=16, projection=32)
+)
+CHOSEN: dict[str, settings.Settings] = {kind: make() for kind, make in KINDS.items()} | {
+    "swav": settings.Swav(queue=96, queue_from_epoch=1),
+    "sela": settings.Sela(heads=(12, 5), relabellings=3, label_views=2),
+    "deepcluster": settings.DeepCluster(clusters=12),
+}
+
+
+@pytest.fixture(scope="module")
+def images() -> LabelledImages:
+    whole = digits()[0]
+    return LabelledImages(whole.images[:200], whole.classes[:200])
+
+
+def trained(chosen: settings.Settings, images: LabelledImages, folder: Path, epochs: int = 2) -> tuple[Method, Run]:
+    """Train anew, or go on with the run in the folder."""
+    wanted = replace(SMALL, method=chosen, epochs=epochs)
+    if not Run(folder).settings.exists():
+        with open_run(folder, "small", wanted):
+            pass
+    return pretrain.train(build(wanted, images), wanted, images, Run(folder)), Run(folder)
+
+
+def batch(images: LabelledImages, number: int = 40) -> Batch:
+    views = torch.rand(2, number, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Batch(list(views.unbind()), torch.arange(number), images.classes[:number])
+
+
+def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(2, 50, 7))).unbind()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_training_changes_the_encoder_and_is_logged(kind: str, images: LabelledImages, tmp_path: Path) -> None:
+    initial = build(replace(SMALL, method=CHOSEN[kind]), images).encoder.state_dict()
+    method, run = trained(CHOSEN[kind], images, tmp_path)
+    assert all(bool(parameter.isfinite().all()) for parameter in method.parameters())
+    assert not torch.equal(next(iter(initial.values())), next(method.encoder.parameters()))
+    last = run.records()[-1]
+    assert last["epoch"] == 2
+    assert np.isfinite(last["loss"])
+    assert ("mutual_information" in last) <= (method.labels is not None)
+    found = method.label(images.images)
+    assert (found is None) == (method.labels is None)
+    if found is not None:
+        assert found.plan.shape == (200, method.labels)
+
+
+@pytest.mark.parametrize("kind", ["swav", "sela", "deepcluster"])
+def test_resumed_ends_like_one_that_was_not(kind: str, images: LabelledImages, tmp_path: Path) -> None:
+    """Queue, labels and potentials are part of the state."""
+    whole, _ = trained(CHOSEN[kind], images, tmp_path / "whole", epochs=3)
+    wanted = replace(SMALL, method=CHOSEN[kind], epochs=3)
+    with open_run(tmp_path / "cut", "small", wanted) as run:
+        stop = KeyboardInterrupt()
+        original = pretrain._finite_step
+        steps: list[int] = []
+
+        def interrupted(*arguments: Any) -> Any:
+            steps.append(1)
+            if len(steps) == 5:  # in the second of three epochs of three steps
+                raise stop
+            return original(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pretrain, "_finite_step", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain.train(build(wanted, images), wanted, images, run)
+    resumed, _ = trained(CHOSEN[kind], images, tmp_path / "cut", epochs=3)
+    expected, found = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def sinkhorn_knopp(scores: NDArray[np.float64], epsilon: float, iterations: int) -> NDArray[np.float64]:
+    """The listing of SwAV's appendix, in float64."""
+    q = np.exp(scores / epsilon).T
+    q /= q.sum()
+    for _ in range(iterations):
+        q /= q.sum(axis=1, keepdims=True) * len(q)
+        q /= q.sum(axis=0, keepdims=True) * q.shape[1]
+    found: NDArray[np.float64] = (q * q.shape[1]).T
+    return found
+
+
+def test_swav_labels_by_the_papers_listing(images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=settings.Swav(prototypes=12)), images)
+    assert isinstance(method, Swav)
+    cosines = 2 * torch.rand(40, 12, generator=torch.Generator().manual_seed(0)) - 1
+    expected = sinkhorn_knopp(cosines.double().numpy(), 0.05, 3)
+    assert np.abs(method.assign(cosines).plan.numpy() - expected).max() < 1e-5
+
+
+def test_swav_loss_is_the_swapped_prediction(images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=settings.Swav(prototypes=12)), images)
+    assert isinstance(method, Swav)
+    given = batch(images)
+    step = method(given, Moment(0, 9, 3))
+    with torch.no_grad():
+        cosines = method.prototypes(method.projector(method.encoder(torch.cat(given.views)))).double().chunk(2)
+    labels = [sinkhorn_knopp(part.numpy(), 0.05, 3) for part in cosines]
+    logs = [torch.log_softmax(part / 0.1, dim=1).numpy() for part in cosines]
+    expected = -((labels[0] * logs[1]).sum(axis=1).mean() + (labels[1] * logs[0]).sum(axis=1).mean()) / 2
+    assert float(step.loss.detach()) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mira", "swav"])
+def test_local_crops_predict_the_labels_of_both_global_views(kind: str) -> None:
+    """With every term of the sum written out; the small views are of another size."""
+    pooled = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    chosen = KINDS[kind](prototypes=5)  # type: ignore[call-arg]
+    method = method_of(chosen, pooled, torch.nn.Linear(6, 4), features=6, projection=4, images=9, classes=2)
+    generator = torch.Generator().manual_seed(0)
+    views = [torch.rand(9, 1, size, size, generator=generator) for size in (8, 8, 5, 5, 5)]
+    rows = torch.arange(9)
+    step = method(Batch(views, rows, rows), Moment(0, 9, 3))
+    logits = [method.prototypes(method.projector(method.encoder(view))) / 0.1 for view in views]
+    terms = [
+        -(found.plan * torch.log_softmax(logits[view], dim=1)).sum(dim=1).mean()
+        for number, found in enumerate(step.assignments)
+        for view in range(5)
+        if view != number
+    ]
+    assert len(terms) == 8
+    assert len(step.assignments) == 2
+    assert float(step.loss.detach()) == pytest.approx(float(sum(terms).detach()) / 8, abs=1e-5)
+
+
+def test_swav_uses_its_queue_when_it_is_full(images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=settings.Swav(queue=60, queue_from_epoch=1)), images)
+    given = batch(images)
+    sizes = [len(method(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 3)]
+    # Two batches of 40 fill it; the first epoch of three steps leaves it alone.
+    assert sizes == [40, 40, 100]
+    early = build(replace(SMALL, method=settings.Swav(queue=60, queue_from_epoch=0)), images)
+    assert [len(early(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 2)] == [40, 40, 100]
+
+
+def passes(images: LabelledImages) -> Any:
+    def once(views: int) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
+        for rows in torch.arange(len(images.images)).split(64):
+            yield rows, [images.images[rows] * (1 + 0.1 * view) for view in range(views)]
+
+    return once
+
+
+def test_sela_labels_all_images_in_even_shares(images: LabelledImages) -> None:
+    chosen = settings.Sela(heads=(12, 5), relabellings=4, label_views=2)
+    method = build(replace(SMALL, method=chosen), images).train(False)
+    assert isinstance(method, Sela)
+    found = method.before(Moment(0, 90, 30), passes(images))
+    with torch.no_grad():
+        logits = [method.heads(method.encoder(images.images * scale)) for scale in (1, 1.1)]
+    for head, assignment in enumerate(found):
+        scores = sum(torch.log_softmax(view[head], dim=1).double() for view in logits) / 2
+        expected = ia.sinkhorn(scores, epsilon=1 / 25, tol=1e-6)
+        assert assignment.marginal_error <= 1e-3
+        assert (method.targets[head] == expected.labels).double().mean() > 0.98
+    assert torch.equal(method.potentials, torch.cat([assignment.potential for assignment in found]))
+    assert method.before(Moment(1, 90, 30), passes(images)) == ()
+    assert 10 in relabelling_times(4, 90)
+    again = method.before(Moment(10, 90, 30), passes(images))
+    assert all(one.sweeps <= other.sweeps for one, other in zip(again, found, strict=True)), "not started from the last"
+
+
+def test_sela_learns_the_labels_of_every_head(images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=CHOSEN["sela"]), images)
+    assert isinstance(method, Sela)
+    method.before(Moment(0, 9, 3), passes(images))
+    given = batch(images)
+    step = method(given, Moment(0, 9, 3))
+    with torch.no_grad():
+        logits = method.heads(method.encoder(given.views[0]))
+    terms = [
+        -torch.log_softmax(part.double(), dim=1)[torch.arange(40), method.targets[head, :40]].mean()
+        for head, part in enumerate(logits)
+    ]
+    assert float(step.loss.detach()) == pytest.approx(float(sum(terms)) / 2, abs=1e-5)
+
+
+def test_deepcluster_clusters_once_an_epoch_and_starts_the_head_anew(images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=settings.DeepCluster(clusters=6, every_epochs=2)), images)
+    assert isinstance(method, DeepCluster)
+    before = method.head.weight.clone()
+    assert len(method.before(Moment(0, 18, 3), passes(images))) == 1
+    assert sorted(set(method.targets.tolist())) == list(range(6))
+    assert not torch.equal(before, method.head.weight)
+    kept = method.head.weight.clone()
+    for step in (1, 3, 5):
+        assert method.before(Moment(step, 18, 3), passes(images)) == ()
+    assert torch.equal(kept, method.head.weight)
+    assert len(method.before(Moment(6, 18, 3), passes(images))) == 1
+
+
+def test_barlow_twins_is_the_papers_formula() -> None:
+    first, second = embeddings()
+    terms = BarlowTwins(torch.nn.Identity(), torch.nn.Identity(), settings.BarlowTwins()).terms(first, second)
+    c = np.corrcoef(first.numpy().T, second.numpy().T)[:7, 7:]
+    expected = ((1 - np.diag(c)) ** 2).sum() + 0.0051 * ((c**2).sum() - (np.diag(c) ** 2).sum())
+    assert float(sum(terms.values())) == pytest.approx(expected, rel=1e-4)
+
+
+def test_vicreg_is_the_papers_formula() -> None:
+    first, second = embeddings()
+    terms = Vicreg(torch.nn.Identity(), torch.nn.Identity(), settings.Vicreg()).terms(first, second)
+    x, y = first.numpy(), second.numpy()
+    off = [np.cov(z.T) - np.diag(np.diag(np.cov(z.T))) for z in (x, y)]
+    hinges = [np.maximum(0, 1 - np.sqrt(z.var(axis=0, ddof=1) + 1e-4)).mean() for z in (x, y)]
+    expected = 25 * ((x - y) ** 2).mean() + 25 * sum(hinges) / 2 + sum((part**2).sum() for part in off) / 7
+    assert float(sum(terms.values())) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["music", "imsvd"])
+def test_joint_entropy_methods_use_the_librarys_loss(kind: str, images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=CHOSEN[kind]), images)
+    given = batch(images)
+    loss = method(given, Moment(0, 9, 3)).loss
+    with torch.no_grad():
+        first, second = method.get_submodule("projector")(method.encoder(torch.cat(given.views))).chunk(2)
+    expected = (
+        ia.music_loss(first, second, segment_size=16) if kind == "music" else ia.imsvd_loss(first, second, units=16)
+    )
+    assert float(loss.detach()) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_only_the_supervised_baseline_sees_classes(images: LabelledImages) -> None:
+    given = batch(images)
+    blind = Batch(given.views, given.rows, given.classes.flip(0))
+    for kind, chosen in CHOSEN.items():
+        losses = []
+        for some in (given, blind):
+            method = build(replace(SMALL, method=chosen), images)
+            method.before(Moment(0, 9, 3), passes(images))
+            losses.append(float(method(some, Moment(0, 9, 3)).loss.detach()))
+        assert (losses[0] != losses[1]) == (kind == "supervised")
+
+
+def test_segments_that_do_not_fit_are_named(images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=settings.Music(segment_size=7)), images)
+    with pytest.raises(ValueError, match="segment_size"):
+        method(batch(images), Moment(0, 9, 3))

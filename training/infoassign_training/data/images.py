@@ -1,0 +1,74 @@
+"""What a source of images is: item i is the same image on every pass, in every process, on every machine."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoassign_training.errors import UserError
+
+
+class ImagesError(UserError):
+    """Images cannot be read where they were said to be, or are not laid out as expected."""
+
+
+class Images(Protocol):
+    """Images by number, and what is known of them.
+
+    Sources are sent to worker processes, so they can be pickled.
+    """
+
+    @property
+    def classes(self) -> NDArray[np.int64] | None:
+        """The class of every image, shape (N,); None if not all are known."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes, by number; empty without classes."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> PIL.Image.Image | Tensor:
+        """Return an image in RGB: PIL's, or a tensor (3, H, W) of uint8.
+
+        Raises
+        ------
+        ImagesError
+            If it cannot be decoded; the message says which it is.
+        """
+
+    def origin(self, index: int) -> str:
+        """Where an image comes from, for lists and messages: of a file, its path inside the folder."""
+
+
+@runtime_checkable
+class EncodedImages(Images, Protocol):
+    """Images that lie on disk in a compressed format."""
+
+    def encoded(self, index: int) -> bytes:
+        """Return the bytes of an image as they are stored, undecoded."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImages:
+    """Images held in memory: `pixels` of shape (N, 3, H, W), uint8; see :class:`Images`."""
+
+    title: str
+    pixels: NDArray[np.uint8]
+    classes: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def image(self, index: int) -> Tensor:
+        """Return an image as (3, H, W), uint8, a copy of its own."""
+        return torch.from_numpy(self.pixels[index].copy())
+
+    def origin(self, index: int) -> str:
+        """Return the title and the number."""
+        return f"{self.title}[{index}]"

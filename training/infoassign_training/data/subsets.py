@@ -1,0 +1,131 @@
+"""Views on a source that leave images out: by class, or by chance within every class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoassign_training.data.images import Images, ImagesError
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Some images of a source: image i is the source's image ``rows[i]``."""
+
+    source: Images
+    rows: NDArray[np.int64]
+    classes: NDArray[np.int64] | None
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image(self, index: int) -> PIL.Image.Image | Tensor:
+        """Return an image of the source."""
+        return self.source.image(int(self.rows[index]))
+
+    def origin(self, index: int) -> str:
+        """Return where the source has it from."""
+        return self.source.origin(int(self.rows[index]))
+
+
+def without_shares(images: Images, removed: Mapping[str, float], *, seed: int) -> Selection:
+    """Remove a share of the images of some classes, chosen by chance; the others stay, in their order.
+
+    Parameters
+    ----------
+    images
+        With classes.
+    removed
+        By name of the class, the share to remove, 0 to 1. Of n images ``round(share n)`` go.
+    seed
+        Of the choice. Each class is drawn from alone, so that its choice depends on no other's share; and of two
+        shares the larger removes all that the smaller does.
+
+    Raises
+    ------
+    ImagesError
+        If the source has no classes or not these.
+    ValueError
+        If a share is outside [0, 1].
+    """
+    classes = _known(images)
+    unknown = sorted(removed.keys() - set(images.names))
+    if unknown:
+        raise ImagesError(f"there is no class {', '.join(unknown)}; there are {', '.join(images.names)}")
+    keep = np.ones(len(images), dtype=bool)
+    for name, share in removed.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"the share of {name} to remove must be in [0, 1]; got {share}")
+        rows = _shuffled(classes, images.names.index(name), seed)
+        keep[rows[: round(share * len(rows))]] = False
+    return _selected(images, keep)
+
+
+def imbalanced(images: Images, kind: Literal["light", "heavy"], *, seed: int, halved: str = "truck") -> Selection:
+    """Make CIFAR-10 imbalanced as in SeLa's table 8 (section 4.5); its *full* is the source itself.
+
+    Parameters
+    ----------
+    images
+        Ten classes.
+    kind
+        *light*: half of one class is removed. *heavy*: 10 % of the first class, 20 % of the second and so on, which
+        leaves nothing of the tenth (the paper says no more, so this is its sentence to the letter).
+    seed
+        Of the choice within the classes.
+    halved
+        The class that *light* halves; the paper's is truck.
+
+    Raises
+    ------
+    ImagesError
+        If the source has no classes, not the one to halve, or for *heavy* another number than ten.
+    """
+    if kind == "light":
+        return without_shares(images, {halved: 0.5}, seed=seed)
+    if len(images.names) != 10:
+        raise ImagesError(f"the heavy imbalance is defined for 10 classes; got {len(images.names)}")
+    return without_shares(images, {name: (k + 1) / 10 for k, name in enumerate(images.names)}, seed=seed)
+
+
+def stratified(images: Images, share: float, *, seed: int) -> Selection:
+    """Keep a share of every class, chosen by chance: 0.01 and 0.1 are the usual label subsets.
+
+    Of n images of a class ``max(1, round(share n))`` stay. With the same seed a smaller share is a subset of a larger.
+
+    Raises
+    ------
+    ImagesError
+        If the source has no classes.
+    ValueError
+        If the share is outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be in (0, 1]; got {share}")
+    classes = _known(images)
+    keep = np.zeros(len(images), dtype=bool)
+    for number in range(len(images.names)):
+        rows = _shuffled(classes, number, seed)
+        keep[rows[: max(1, round(share * len(rows)))]] = True
+    return _selected(images, keep)
+
+
+def _known(images: Images) -> NDArray[np.int64]:
+    if images.classes is None:
+        raise ImagesError("the images have no classes to choose by")
+    return images.classes
+
+
+def _shuffled(classes: NDArray[np.int64], number: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows of one class in random order."""
+    return np.random.default_rng((seed, number)).permutation(np.flatnonzero(classes == number))
+
+
+def _selected(images: Images, keep: NDArray[np.bool_]) -> Selection:
+    rows = np.flatnonzero(keep)
+    return Selection(images, rows, _known(images)[rows], images.names)

@@ -1,0 +1,88 @@
+"""What all methods have in common: views of a batch in, a loss out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+import infoassign as ia
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in training a step is."""
+
+    step: int
+    """Steps done."""
+    steps: int
+    """Steps in all."""
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """The share of the steps that are done."""
+        return self.step / self.steps
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of a step."""
+
+    views: list[Tensor]
+    """Each of shape (B, C, H, W)."""
+    rows: Tensor
+    """Which images they are of, shape (B,), int64."""
+    classes: Tensor
+    """The true classes, shape (B,), int64, which only the supervised baseline may look at."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of a method yields."""
+
+    loss: Tensor
+    """Shape (), differentiable."""
+    assignments: tuple[ia.Assignment, ...] = ()
+    """The labels that were made for it."""
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Parts of the loss, of shape (), to be logged as means."""
+    schedules: Mapping[str, float] = field(default_factory=dict)
+    """What changes with the step, to be logged as it is."""
+
+
+Pass = Callable[[int], Iterator[tuple[Tensor, list[Tensor]]]]
+"""Goes once over all images, with so many random views of each; yields which they are and the views."""
+
+
+class Method(nn.Module, ABC):
+    """An encoder in training, and what stands behind it."""
+
+    views: ClassVar[int] = 2
+    """Random views of every image in a step."""
+    encoder: nn.Module
+    """Images (B, C, H, W) in, features (B, F) out: what is evaluated."""
+    labels: int | None = None
+    """How many labels there are, if the method makes any."""
+
+    def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
+        """Do what is due before a step; return the labels that were made for all images."""
+        return ()
+
+    @abstractmethod
+    def forward(self, batch: Batch, now: Moment) -> Step:
+        """Return the loss of a batch."""
+
+    def after_backward(self, now: Moment) -> None:
+        """Change gradients before they are used."""
+        return
+
+    def label(self, images: Tensor) -> ia.Assignment | None:
+        """Label images (B, C, H, W) as the finished model does, in evaluation mode; None if it makes no labels."""
+        return None

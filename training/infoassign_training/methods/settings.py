@@ -1,0 +1,236 @@
+"""What every method can be told: frozen, checked when made; no torch here, so that the command line's help is quick."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import ClassVar, TypeAlias
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with a message unless a condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def require_positive(settings: object, *names: str) -> None:
+    """Raise ValueError unless these settings of a method are positive and finite."""
+    for name in names:
+        value = getattr(settings, name)
+        require(isfinite(value) and value > 0, f"method.{name} must be positive and finite; got {value}")
+
+
+def require_not_negative(settings: object, *names: str) -> None:
+    """Raise ValueError unless these settings of a method are finite and not negative."""
+    for name in names:
+        value = getattr(settings, name)
+        require(isfinite(value) and value >= 0, f"method.{name} must be finite and not negative; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mira:
+    """MIRA: swapped prediction of information-maximising labels (eq. 1 to 8)."""
+
+    kind: ClassVar[str] = "mira"
+    prototypes: int = 64
+    """Number of labels K."""
+    student_temperature: float = 0.1
+    """tau_s, divides the student's logits."""
+    teacher_temperature: float = 0.225
+    """tau_t, divides the teacher's logits before the assignment."""
+    beta_start: float = 0.75
+    """Weight of the mutual information at the first step."""
+    beta_end: float = 2 / 3
+    """The same at the last step; it follows a cosine in between."""
+    teacher_momentum: float = 0.95
+    """Momentum of the teacher's moving average at the first step; it follows a cosine to 1. 0 for no average."""
+    freeze_prototypes_epochs: int = 1
+    """Epochs at the start in which the prototypes do not learn."""
+    tolerance: float = 1e-5
+    """Certified mean total variation that the labels may be from the optimal ones."""
+
+    def __post_init__(self) -> None:
+        require(self.prototypes >= 2, f"method.prototypes must be at least 2; got {self.prototypes}")
+        require_positive(self, "student_temperature", "teacher_temperature")
+        for name in ("beta_start", "beta_end"):
+            require(0 <= getattr(self, name) < 1, f"method.{name} must be in [0, 1); got {getattr(self, name)}")
+        require(
+            0 <= self.teacher_momentum <= 1, f"method.teacher_momentum must be in [0, 1]; got {self.teacher_momentum}"
+        )
+        require(0 < self.tolerance < 1, f"method.tolerance must be between 0 and 1; got {self.tolerance}")
+        require_not_negative(self, "freeze_prototypes_epochs")
+
+    @property
+    def target_sharpness(self) -> float:
+        """``tau_s / (tau_t (1 - beta))`` at the end of training: how much sharper the targets are than the student.
+
+        At 1 or below nothing pulls the student away from predicting all prototypes alike.
+        """
+        return self.student_temperature / (self.teacher_temperature * (1 - self.beta_end))
+
+    @property
+    def advice(self) -> str:
+        """What to do if the labels stay without information."""
+        return (
+            f"The targets are {self.target_sharpness:.2g} times as sharp as the student, tau_s / (tau_t (1 - beta));"
+            " raise method.beta-start and method.beta-end to make them sharper (0.9 is a good start), or take smaller"
+            " batches."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swav:
+    """SwAV: swapped prediction of labels by optimal transport under equipartition, a few half steps of Sinkhorn."""
+
+    kind: ClassVar[str] = "swav"
+    prototypes: int = 64
+    """Number of labels K."""
+    temperature: float = 0.1
+    """Divides the logits of the prediction."""
+    epsilon: float = 0.05
+    """Weight of the entropy of the labels."""
+    iterations: int = 3
+    """Of Sinkhorn-Knopp, columns first, as in the released code."""
+    queue: int = 0
+    """Projections of earlier batches, in each view, that are labelled with the batch; 0 for none."""
+    queue_from_epoch: int = 15
+    """Epochs before the queue is used."""
+    freeze_prototypes_epochs: int = 1
+    """Epochs at the start in which the prototypes do not learn."""
+
+    def __post_init__(self) -> None:
+        require(self.prototypes >= 2, f"method.prototypes must be at least 2; got {self.prototypes}")
+        require_positive(self, "temperature", "epsilon", "iterations")
+        require_not_negative(self, "queue", "queue_from_epoch", "freeze_prototypes_epochs")
+
+    @property
+    def advice(self) -> str:
+        """What to do if the labels stay without information."""
+        return "Lower method.epsilon to make the labels sharper, or take larger batches or a queue."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sela:
+    """SeLa: labels of the whole data set by optimal transport under equipartition, now and then; heads learn them."""
+
+    kind: ClassVar[str] = "sela"
+    heads: tuple[int, ...] = (64,)
+    """Number of labels K of every head."""
+    sharpness: float = 25.0
+    """lambda: 1 / epsilon, on log-probabilities (eq. 7)."""
+    relabellings: int = 80
+    """M: how often all images are labelled anew, ever more rarely."""
+    label_views: int = 1
+    """Views over which log-probabilities are averaged for the labels (sec. 3.4)."""
+    tolerance: float = 1e-3
+    """Sum over the labels of how far their shares may be from even."""
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.heads) > 0 and min(self.heads) >= 2,
+            f"method.heads must be numbers of labels, at least 2 each; got {self.heads}",
+        )
+        require_positive(self, "sharpness", "relabellings", "label_views", "tolerance")
+
+    @property
+    def advice(self) -> str:
+        """What to do if the labels stay without information."""
+        return "Raise method.sharpness to make the labels sharper, or method.relabellings."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepCluster:
+    """DeepCluster: k-means labels of all images, anew every few epochs; a new head learns them (SeLa, table 8)."""
+
+    kind: ClassVar[str] = "deepcluster"
+    clusters: int = 64
+    """Number of labels K."""
+    every_epochs: int = 1
+    """Epochs from one clustering to the next."""
+
+    def __post_init__(self) -> None:
+        require(self.clusters >= 2, f"method.clusters must be at least 2; got {self.clusters}")
+        require_positive(self, "every_epochs")
+
+    @property
+    def advice(self) -> str:
+        """What to do if the labels stay without information."""
+        return "Change method.clusters, or cluster less often (method.every-epochs)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Music:
+    """MUSIC: joint entropies of softmax segments of a given size."""
+
+    kind: ClassVar[str] = "music"
+    segment_size: int = 16
+    """Units of a segment."""
+    invariance_weight: float = 1.0
+    """Weight of the transform-invariance term."""
+    temperature: float = 1.0
+    """Divides the embeddings before the softmax."""
+
+    def __post_init__(self) -> None:
+        require(self.segment_size >= 2, f"method.segment_size must be at least 2; got {self.segment_size}")
+        require_positive(self, "temperature")
+        require_not_negative(self, "invariance_weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imsvd:
+    """IMSVD: joint entropies of softmax segments against invariance."""
+
+    kind: ClassVar[str] = "imsvd"
+    units: int = 16
+    """Units of a segment."""
+    entropy_weight: float = 1.0
+    """lambda, weight of the entropies."""
+    temperature: float = 1.0
+    """Divides the embeddings before the softmax."""
+
+    def __post_init__(self) -> None:
+        require(self.units >= 2, f"method.units must be at least 2; got {self.units}")
+        require_positive(self, "temperature")
+        require_not_negative(self, "entropy_weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarlowTwins:
+    """Barlow Twins: the cross-correlation of two views is to be the identity."""
+
+    kind: ClassVar[str] = "barlow-twins"
+    off_diagonal: float = 0.0051
+    """lambda, weight of what is off the diagonal."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "off_diagonal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vicreg:
+    """VICReg: invariance of two views, variance and covariance of each."""
+
+    kind: ClassVar[str] = "vicreg"
+    invariance: float = 25.0
+    """Weight of the mean squared distance of the views."""
+    variance: float = 25.0
+    """Weight of what standard deviations lack of 1."""
+    covariance: float = 1.0
+    """Weight of the squared covariances."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "invariance", "variance", "covariance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """A classifier of the true classes: the baseline that is allowed to see them."""
+
+    kind: ClassVar[str] = "supervised"
+
+
+Settings: TypeAlias = Mira | Swav | Sela | DeepCluster | Music | Imsvd | BarlowTwins | Vicreg | Supervised
+"""Those of some method."""
+KINDS: Mapping[str, type[Settings]] = {
+    kind.kind: kind for kind in (Mira, Swav, Sela, DeepCluster, Music, Imsvd, BarlowTwins, Vicreg, Supervised)
+}
+"""All of them by the name of the method."""

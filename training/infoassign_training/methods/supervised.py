@@ -1,0 +1,21 @@
+"""A classifier of the true classes, as a baseline."""
+
+from torch import nn
+from torch.nn import functional as F
+
+from infoassign_training.methods.method import Batch, Method, Moment, Step
+
+
+class Supervised(Method):
+    """An encoder and a linear head."""
+
+    views = 1
+
+    def __init__(self, encoder: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, batch: Batch, now: Moment) -> Step:
+        """Return the cross-entropy with the classes."""
+        return Step(F.cross_entropy(self.head(self.encoder(batch.views[0])), batch.classes))
