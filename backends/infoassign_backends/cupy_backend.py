@@ -48,6 +48,8 @@ THREADS = 256
 """Threads of a block, but where a row needs more; a power of two."""
 RESIDENT = 8
 """Blocks for each multiprocessor at most of kernels that have no rows in their registers."""
+SLABS = 32
+"""Of rows, at most, whose columns are summed by their logarithms side by side."""
 OPTIONS = ("-std=c++17", f"-DTHREADS={THREADS}")
 """For the compiler."""
 
@@ -295,10 +297,14 @@ class CupySweep:
 
     def _exact_columns(self, natural: Array, lse: Array, asked: Array, found: Array) -> None:
         """Make the logarithms of the masses anew, of columns that are asked for."""
-        tiles = ceil(self._columns / 32)
-        shape = self.rows, self._columns, self._padded, tiles
-        given = self._scores, self._largest, natural, lse, self._scale[2], *shape, asked, found
-        _launch(f"exact_columns<{self._kind}>", self._problems * tiles, (THREADS, 1), *given)
+        tiles, number = ceil(self._columns / 32), self._problems * self._columns
+        room = RESIDENT * _attributes(self._device.id)["MultiProcessorCount"] // (self._problems * tiles)
+        slabs = max(1, min(SLABS, ceil(self.rows / THREADS), room))
+        logs = self._empty(slabs, self._columns)
+        shape = self.rows, self._columns, self._padded, tiles, slabs
+        given = self._scores, self._largest, natural, lse, self._scale[2], *shape, asked, logs
+        _launch(f"exact_columns<{self._kind}>", self._problems * tiles * slabs, (THREADS, 1), *given)
+        _launch("exact_sums", ceil(number / THREADS), (THREADS, 1), logs, asked, number, self._columns, slabs, found)
 
     def __call__(self, potential: Array) -> Masses:
         return self.masses(potential, None)

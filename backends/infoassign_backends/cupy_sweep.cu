@@ -653,20 +653,22 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 // log sum_i exp(t_ij - lse_i) of natural exponents t, in double precision whatever the masses are, for columns that are
-// asked for. A block for 32 columns, which has nothing to do if none of them is.
+// asked for. A block for 32 columns and a slab of the rows, which has nothing to do if none of them is.
 template <class T>
 __global__ void __launch_bounds__(THREADS)
     exact_columns(const T* scores, const Real<T>* largest, const double* price, const double* lse, double per_epsilon,
-                  Index rows, Index columns, Index padded, Index tiles, const unsigned char* asked, double* found) {
+                  Index rows, Index columns, Index padded, Index tiles, Index slabs, const unsigned char* asked,
+                  double* logs) {
     constexpr int LANES = THREADS / WARP;
-    const Index p = blockIdx.x / tiles, j = blockIdx.x % tiles * WARP + threadIdx.x % WARP;
+    const Index p = blockIdx.x / (tiles * slabs), slab = blockIdx.x / tiles % slabs;
+    const Index j = blockIdx.x % tiles * WARP + threadIdx.x % WARP;
     const int part = threadIdx.x / WARP;
     const bool mine = j < columns && asked[p * columns + j];
     if (largest_of_warp((int)mine) == 0) return;  // alike in all warps of the block
     __shared__ double tops[LANES][WARP], sums[LANES][WARP];
     double top = -infinite(), sum = 0.0;
     if (mine) {
-        for (Index i = part; i < rows; i += LANES) {
+        for (Index i = slab * LANES + part; i < rows; i += LANES * slabs) {
             const Index row = p * rows + i;
             const double s = number(scores[row * columns + j]);
             const double t = exponent(s, largest[row], per_epsilon, price[p * padded + j]) - lse[row];
@@ -688,7 +690,19 @@ __global__ void __launch_bounds__(THREADS)
         const double there = tops[i][threadIdx.x];
         sum += there == top ? sums[i][threadIdx.x] : sums[i][threadIdx.x] * exp(there - top);
     }
-    found[p * columns + j] = top + log(sum);
+    logs[(p * slabs + slab) * columns + j] = top + log(sum);
+}
+
+// The logarithms of columns that were asked for, from those of the slabs of their rows.
+__global__ void __launch_bounds__(THREADS)
+    exact_sums(const double* logs, const unsigned char* asked, Index number, Index columns, Index slabs, double* found) {
+    const Index i = blockIdx.x * (Index)THREADS + threadIdx.x;
+    if (i >= number || !asked[i]) return;
+    const double* of = logs + i / columns * slabs * columns + i % columns;
+    double top = -infinite(), sum = 0.0;
+    for (Index slab = 0; slab < slabs; slab++) top = of[slab * columns] > top ? of[slab * columns] : top;
+    for (Index slab = 0; slab < slabs; slab++) sum += of[slab * columns] == top ? 1.0 : exp(of[slab * columns] - top);
+    found[i] = top + log(sum);
 }
 
 // W(v), a warp for each row.

@@ -165,6 +165,19 @@ def test_a_price_that_is_no_number_is_not_lost_among_many(backend: ModuleType) -
     assert np.isnan(found.log_normalizers)
 
 
+@pytest.mark.parametrize("problems", [1, 3])
+def test_faint_columns_are_summed_slab_by_slab(
+    backend: ModuleType, problems: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "RESIDENT", 1000)  # room for as many slabs as there are rows for
+    scores = np.random.default_rng(0).normal(size=(problems, 700, 40)).astype(np.float32)
+    scores[:, :, 3] -= np.linspace(200, 300, 700, dtype=np.float32)
+    scores[:, :, 35] = -np.inf
+    found = backend.prepare(scores, EPSILON)(np.zeros((problems, 40))).log_columns
+    expected = logsumexp(literal_log_plan(scores.astype(float), np.zeros((problems, 40))), axis=-2)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_many_rows_are_summed_as_in_float64(backend: ModuleType) -> None:
     scores = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     keeps_its_word(backend, scores, np.zeros(2), 1.0)
@@ -227,7 +240,7 @@ def test_an_epsilon_too_small_is_refused(backend: ModuleType) -> None:
 
 def expressions(backend: ModuleType) -> list[str]:
     """All kernels that the backend may ask for."""
-    found = ["prices", "finish"]
+    found = ["prices", "finish", "exact_sums"]
     for kind in backend.KINDS.values():
         sums = "Wide" if kind == "double" else "Pair"
         names = ("extremes", "normalizers", "exact_columns", "plan", "labels")
