@@ -72,7 +72,9 @@ def keeps_its_word(backend: ModuleType, scores: Any, potential: Any, epsilon: fl
     np.testing.assert_array_equal(again.log_normalizers, found.log_normalizers)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", pytest.param("float16", marks=pytest.mark.deep)])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(of, marks=pytest.mark.deep) for of in ("float64", "float16"))]
+)
 def test_the_kernels_keep_the_laws(backend: ModuleType, dtype: str) -> None:
     laws.backend(backend, dtypes=(dtype,))
 
