@@ -314,6 +314,7 @@ def test_torch_views_that_are_negated_when_read() -> None:
 def test_the_plan_is_made_where_the_kernel_was() -> None:
     """Beside the scores there is one matrix of their size; a later pass makes the kernel again."""
     scores = np.random.default_rng(0).normal(size=(2000, 500)).astype(np.float32)
+    ia.mira(scores)  # whose passes are compiled now, if they have not been
     tracemalloc.start()
     found = ia.mira(scores)
     plan = found.plan
