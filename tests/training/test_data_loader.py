@@ -111,9 +111,13 @@ def test_batches_hold_the_views_of_their_images(alone: ViewLoader) -> None:
                 assert torch.equal(crop[place], expected)
 
 
-# Spawned processes import torchvision anew, which takes 10 seconds; Python 3.12 warns of forks where threads run.
-@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.deep)])
+# Spawned processes import torchvision anew, which takes 10 seconds; Python 3.12, and JAX if another test has loaded it,
+# warn of forks where threads run.
+@pytest.mark.deep
+@pytest.mark.filterwarnings(
+    "ignore:This process.*is multi-threaded:DeprecationWarning", "ignore:os.fork:RuntimeWarning"
+)
+@pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_the_number_of_workers_changes_nothing(tmp_path: Path, context: str) -> None:
     """Two processes that live on over epochs, one of which is broken off, and one taken up in the middle.
 

@@ -76,6 +76,8 @@ def test_images_in_memory_and_views_without_classes_can_be_packed(tmp_path: Path
     assert packed.encoded(3) == (tmp_path / "3.jpg").read_bytes()
 
 
+@pytest.mark.deep  # forks, of which JAX warns if another test has loaded it
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     images = ArrayImages("made up", np.stack([pixels(seed).transpose(2, 0, 1) for seed in range(5)]))
     alone, helped = (pack(images, tmp_path / f"{n}", size=8, quality=90, workers=n) for n in (0, 1))
