@@ -4,6 +4,7 @@ Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipel
 by the commands that need it, so that help is there at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,8 +74,13 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
         # What the run was started with need not be said again; what is said must agree with it.
         command = _parse(recipe, Run(command.out).read().settings, options)
     sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
+    import torch
+
     from infoassign_training import pipeline
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Images of 8 x 8: several threads are no faster, and on a busy machine wait for each other most of the time.
+        torch.set_num_threads(1)
     scores = pipeline.pretrain(
         recipe, command.settings, command.out, resume=command.resume, overwrite=command.overwrite
     )
