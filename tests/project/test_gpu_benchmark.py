@@ -76,6 +76,7 @@ def test_options(tmp_path: Path, capsys: Any) -> None:
     assert "does not belong into the documentation" in capsys.readouterr().err
 
 
+@pytest.mark.deep
 def test_a_dry_run_walks_through_all_of_it(tmp_path: Path) -> None:
     done = run("--device", "cpu", "--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
