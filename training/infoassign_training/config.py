@@ -5,68 +5,17 @@ under the fields are the help of the command line.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from infoassign_training.checks import require
+from infoassign_training.data import augmentations
+from infoassign_training.data import settings as sources
 from infoassign_training.methods import settings as methods
-from infoassign_training.methods.settings import require
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Random distortions of small grey images; 0 everywhere, and a scale of 1, give back the image."""
-
-    rotation: float = 15.0
-    """Largest rotation, in degrees."""
-    scale: float = 1.25
-    """Largest factor of zoom, in or out; 1 for none."""
-    aspect: float = 0.25
-    """Largest stretch of width against height, as a logarithm."""
-    shear: float = 0.3
-    """Largest horizontal shear."""
-    shift: float = 0.2
-    """Largest shift, in half image widths."""
-    elastic: float = 0.08
-    """Standard deviation of the elastic field, in half image widths, at a 4 x 4 grid of knots."""
-    gamma: float = 0.4
-    """Largest change of gamma, as a logarithm."""
-    blur: float = 0.3
-    """Probability of a 3 x 3 blur."""
-    gain: float = 0.3
-    """Largest relative change of brightness."""
-    noise: float = 0.08
-    """Standard deviation of the pixel noise; pixels lie in [0, 1]."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            require(
-                isfinite(value) and value >= 0,
-                f"augmentation.{name} must be finite and not negative; got {value}",
-            )
-        require(self.scale >= 1, f"augmentation.scale must be at least 1; got {self.scale}")
-        require(self.blur <= 1, f"augmentation.blur is a probability; got {self.blur}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A small residual network and its projector."""
-
-    widths: tuple[int, ...] = (16, 32, 64)
-    """Channels of the residual stages; every stage after the first halves the image."""
-    features: int = 128
-    """Length of the representation that is evaluated."""
-    projector_hidden: int = 256
-    """Width of the projector's hidden layer."""
-    projection: int = 64
-    """Length of the projection, which methods compare with prototypes, or that of another view."""
-
-    def __post_init__(self) -> None:
-        require(len(self.widths) > 0, "model.widths must name at least one stage")
-        sizes = (*self.widths, self.features, self.projector_hidden, self.projection)
-        require(min(sizes) >= 1, f"model sizes must be positive; got {sizes}")
+from infoassign_training.models import settings as models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +60,19 @@ class Optimizer:
         require(not (self.drops and shaped), "optimizer.warmup_start and final are of no use with optimizer.drops")
 
 
+Union = tyro.conf.AvoidSubcommands
+"""Marks settings whose kind is the recipe's; the command line changes what is in them."""
+KINDS: Mapping[str, Mapping[str, type[Any]]] = {
+    "data": sources.KINDS,
+    "augmentation": augmentations.KINDS,
+    "encoder": models.KINDS,
+    "method": methods.KINDS,
+}
+"""What may stand for these settings, by name."""
+FREE = frozenset({"data.root", "data.download", "device", "workers"})
+"""Settings, by their name on the command line, that decide where a run takes place and not what comes out of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """Everything that decides the outcome of a run, besides the versions of the libraries."""
@@ -118,14 +80,20 @@ class Pretraining:
     epochs: int = 100
     """Passes over the training images."""
     batch_size: int = 128
-    """Images per step, each seen in two views; the last, smaller batch of an epoch is dropped."""
+    """Images per step, over all processes; the last, smaller batch of an epoch is dropped."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and the views."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    model: Model = field(default_factory=Model)
-    method: Annotated[methods.Settings, tyro.conf.AvoidSubcommands] = field(default_factory=methods.Mira)
+    data: Annotated[sources.Source, Union] = field(default_factory=sources.Digits)
+    augmentation: Annotated[augmentations.Augmentation, Union] = field(default_factory=augmentations.Distortions)
+    encoder: Annotated[models.Encoder, Union] = field(default_factory=models.SmallResNet)
+    projector: Annotated[models.Projector | None, Union] = field(default_factory=models.Projector)
+    method: Annotated[methods.Settings, Union] = field(default_factory=methods.Mira)
     """What is done with the views."""
     optimizer: Optimizer = field(default_factory=Optimizer)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto for CUDA where there is a device."""
+    workers: int = 0
+    """Further processes, for each that trains, that load images and draw views; what comes out is the same."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"epochs must not be negative (0 leaves the initial weights); got {self.epochs}")
@@ -134,6 +102,31 @@ class Pretraining:
             f"batch_size must be at least 2 (batch normalisation); got {self.batch_size}",
         )
         require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
+        require(self.workers >= 0, f"workers must not be negative; got {self.workers}")
+        require(self.device in ("auto", "cpu", "cuda"), f"device must be auto, cpu or cuda; got {self.device!r}")
+        kind = self.method.kind
+        require(
+            self.method.projects == (self.projector is not None),
+            f"method {kind} {'needs a' if self.method.projects else 'has no'} projector",
+        )
+        small = isinstance(self.encoder, models.SmallResNet)
+        if isinstance(self.augmentation, augmentations.Distortions):
+            fits = small and isinstance(self.data, sources.Digits)
+            require(fits, "the augmentation distortions is for data digits and encoder small-resnet")
+            require(self.workers == 0, "workers are of no use with the digits' distortions")
+            return
+        require(not small, "encoder small-resnet needs the augmentation distortions")
+        found, local = self.augmentation.global_views, self.augmentation.local_views
+        require(
+            found == self.method.views,
+            f"method {kind} takes augmentation.global_views {self.method.views}; got {found}",
+        )
+        require(self.method.local_views or not local, f"method {kind} has no use for augmentation.local_views; got {local}")
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the (global) views."""
+        return 8 if isinstance(self.augmentation, augmentations.Distortions) else self.augmentation.global_size
 
     def flat(self) -> dict[str, Any]:
         """Return every setting by its name on the command line.
@@ -147,7 +140,10 @@ class Pretraining:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :meth:`from_dict` takes, made of what JSON has."""
-        return asdict(self) | {"method": {"kind": self.method.kind} | asdict(self.method)}
+        tree = asdict(self)
+        for name in KINDS:
+            tree[name] = {"kind": getattr(self, name).kind} | tree[name]
+        return tree
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Pretraining":
@@ -163,10 +159,7 @@ class Pretraining:
         >>> Pretraining.from_dict({"epochs": 3, "method": {"kind": "mira", "beta_end": 0.9}}).method.beta_end
         0.9
         """
-        method = dict(tree.get("method", {}))
-        kind = method.pop("kind", cls().method.kind)
-        require(kind in methods.KINDS, f"method.kind must be one of {', '.join(methods.KINDS)}; got {kind!r}")
-        settings: Pretraining = _build(cls(method=methods.KINDS[kind]()), {**tree, "method": method}, "")
+        settings: Pretraining = _build(cls, tree, "")
         return settings
 
 
@@ -178,14 +171,23 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _build(default: Any, tree: Mapping[str, Any], prefix: str) -> Any:
-    names = {item.name for item in fields(default)}
+def _build(kind: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
+    names = {item.name for item in fields(kind)}
     unknown = sorted(tree.keys() - names)
     require(not unknown, f"unknown settings: {', '.join(prefix + name for name in unknown)}")
     values = {}
     for name, value in tree.items():
-        current = getattr(default, name)
-        if is_dataclass(current):
-            value = _build(current, value, f"{prefix}{name}.")
+        if isinstance(value, Mapping):
+            value = _build(_kind_of(name, value), {k: v for k, v in value.items() if k != "kind"}, f"{prefix}{name}.")
         values[name] = tuple(value) if isinstance(value, list) else value
-    return type(default)(**values)
+    return kind(**values)
+
+
+def _kind_of(name: str, tree: Mapping[str, Any]) -> type[Any]:
+    """Return the class of the settings of a section."""
+    if name not in KINDS:
+        return {"projector": models.Projector, "optimizer": Optimizer}[name]
+    default: str = getattr(Pretraining(), name).kind
+    kind = tree.get("kind", default)
+    require(kind in KINDS[name], f"{name}.kind must be one of {', '.join(KINDS[name])}; got {kind!r}")
+    return KINDS[name][kind]

@@ -4,10 +4,12 @@ Where a paper and its released code say different things, or the paper says noth
 are. Methods not named here use another's: MIRA `Dino` with both scales split at 0.14, MUSIC and IMSVD `Vicreg`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import ClassVar, Literal, TypeAlias
+
+from infoassign_training.checks import require
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's pixels, red, green and blue in [0, 1], as all the papers' code has it."""
@@ -19,9 +21,40 @@ CIFAR10_STD = (0.247, 0.243, 0.261)
 """Standard deviation of the same, as in MIRA's code; SeLa's and IMSVD's have the mean of the images' own deviations."""
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+@dataclass(frozen=True, kw_only=True)
+class Distortions:
+    """Random distortions of small grey images; 0 everywhere, and a scale of 1, give back the image."""
+
+    kind: ClassVar[str] = "distortions"
+    rotation: float = 15.0
+    """Largest rotation, in degrees."""
+    scale: float = 1.25
+    """Largest factor of zoom, in or out; 1 for none."""
+    aspect: float = 0.25
+    """Largest stretch of width against height, as a logarithm."""
+    shear: float = 0.3
+    """Largest horizontal shear."""
+    shift: float = 0.2
+    """Largest shift, in half image widths."""
+    elastic: float = 0.08
+    """Standard deviation of the elastic field, in half image widths, at a 4 x 4 grid of knots."""
+    gamma: float = 0.4
+    """Largest change of gamma, as a logarithm."""
+    blur: float = 0.3
+    """Probability of a 3 x 3 blur."""
+    gain: float = 0.3
+    """Largest relative change of brightness."""
+    noise: float = 0.08
+    """Standard deviation of the pixel noise; pixels lie in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require(
+                isfinite(value) and value >= 0,
+                f"augmentation.{name} must be finite and not negative; got {value}",
+            )
+        require(self.scale >= 1, f"augmentation.scale must be at least 1; got {self.scale}")
+        require(self.blur <= 1, f"augmentation.blur is a probability; got {self.blur}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +91,18 @@ class View:
     """Probability that values of 128 and above are inverted."""
 
     def __post_init__(self) -> None:
-        _require(self.size >= 1, f"size must be at least 1; got {self.size}")
+        require(self.size >= 1, f"size must be at least 1; got {self.size}")
         low, high = self.scale
-        _require(0 < low <= high <= 1, f"scale must rise within (0, 1]; got {self.scale}")
-        _require(self.interpolation in ("bilinear", "bicubic"), f"no such interpolation: {self.interpolation!r}")
+        require(0 < low <= high <= 1, f"scale must rise within (0, 1]; got {self.scale}")
+        require(self.interpolation in ("bilinear", "bicubic"), f"no such interpolation: {self.interpolation!r}")
         for name in ("flip", "jitter", "grey", "blur", "solarise"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} is a probability; got {getattr(self, name)}")
+            require(0 <= getattr(self, name) <= 1, f"{name} is a probability; got {getattr(self, name)}")
         for name in ("brightness", "contrast", "saturation"):
             value = getattr(self, name)
-            _require(isfinite(value) and value >= 0, f"{name} must be finite and not negative; got {value}")
-        _require(0 <= self.hue <= 0.5, f"hue must be in [0, 0.5]; got {self.hue}")
+            require(isfinite(value) and value >= 0, f"{name} must be finite and not negative; got {value}")
+        require(0 <= self.hue <= 0.5, f"hue must be in [0, 0.5]; got {self.hue}")
         low, high = self.sigma
-        _require(0 < low <= high and isfinite(high), f"sigma must rise from above 0; got {self.sigma}")
+        require(0 < low <= high and isfinite(high), f"sigma must rise from above 0; got {self.sigma}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +157,10 @@ class MultiCrop:
     """Divides the channels after that."""
 
     def __post_init__(self) -> None:
-        _require(self.global_views >= 1, f"global_views must be at least 1; got {self.global_views}")
-        _require(self.local_views >= 0, f"local_views must not be negative; got {self.local_views}")
-        _require(all(map(isfinite, self.mean)), f"mean must be finite; got {self.mean}")
-        _require(all(isfinite(s) and s > 0 for s in self.std), f"std must be positive and finite; got {self.std}")
+        require(self.global_views >= 1, f"global_views must be at least 1; got {self.global_views}")
+        require(self.local_views >= 0, f"local_views must not be negative; got {self.local_views}")
+        require(all(map(isfinite, self.mean)), f"mean must be finite; got {self.mean}")
+        require(all(isfinite(s) and s > 0 for s in self.std), f"std must be positive and finite; got {self.std}")
         # What cannot be used must fail here, where it was set, even with no local views.
         for make in (self._global, self._local):
             for turn in range(2):
@@ -182,6 +215,7 @@ class Dino(MultiCrop):
     [(224, 1.0, 0.0), (224, 0.1, 0.2), (96, 0.5, 0.0)]
     """
 
+    kind: ClassVar[str] = "dino"
     global_scale: tuple[float, float] = (0.14, 1.0)
 
     @classmethod
@@ -204,6 +238,7 @@ class Swav(MultiCrop):
     Two views of 224 pixels and six of 96 are its best. Its code divides red by 0.228, a slip that is not repeated here.
     """
 
+    kind: ClassVar[str] = "swav"
     global_scale: tuple[float, float] = (0.14, 1.0)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     brightness: float = 0.8
@@ -222,6 +257,8 @@ class Vicreg(MultiCrop):
     and 0.2). MUSIC and IMSVD use them with "the same parameters" (MUSIC, section 4; IMSVD, section IV); for CIFAR-10
     IMSVD's code has :meth:`cifar`.
     """
+
+    kind: ClassVar[str] = "vicreg"
 
     @classmethod
     def cifar(cls) -> "Vicreg":
@@ -247,6 +284,7 @@ class Sela(MultiCrop):
     One view a step. For CIFAR its code has :meth:`cifar`, and the paper names the same for SVHN.
     """
 
+    kind: ClassVar[str] = "sela"
     global_views: int = 1
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     jitter: float = 1.0
@@ -266,5 +304,7 @@ class Sela(MultiCrop):
         return cls(global_scale=(0.2, 1.0), grey_first=False, mean=CIFAR10_MEAN, std=CIFAR10_STD)
 
 
-AUGMENTATIONS: dict[str, Callable[..., MultiCrop]] = {"dino": Dino, "swav": Swav, "vicreg": Vicreg, "sela": Sela}
-"""All of them, by name."""
+Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela
+"""Those of some augmentation."""
+KINDS: Mapping[str, type[Augmentation]] = {kind.kind: kind for kind in (Distortions, Dino, Swav, Vicreg, Sela)}
+"""All of them by name."""

@@ -11,13 +11,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from infoassign_training.config import Augmentation
+from infoassign_training.data.augmentations import Distortions
 
 _KNOTS = 4
 _BLUR = torch.tensor([1.0, 2.0, 1.0]).outer(torch.tensor([1.0, 2.0, 1.0])) / 16
 
 
-def random_view(images: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def random_view(images: Tensor, settings: Distortions, generator: Generator) -> Tensor:
     """Return one random view of every image.
 
     Parameters

@@ -1,9 +1,47 @@
 """From settings to a method with its initial weights."""
 
+import torch
 from torch import nn
 
+from infoassign_training.config import Pretraining
 from infoassign_training.methods import settings
 from infoassign_training.methods.method import Method
+from infoassign_training.models.build import encoder_of, projector_of
+
+
+def build(chosen: Pretraining, *, images: int, classes: int) -> Method:
+    """Make the networks and the method around them; the initial weights depend on the seed alone.
+
+    On torch's meta device (``with torch.device("meta"):``) that takes no memory.
+
+    Parameters
+    ----------
+    chosen
+        What to train.
+    images, classes
+        How many there are in the training data; 0 classes if they are not known.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not fit each other or the data.
+    """
+    if chosen.method.supervised and not classes:
+        raise ValueError(f"method {chosen.method.kind} needs images with classes")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chosen.seed)
+        encoder, features = encoder_of(chosen.encoder, chosen.image_size)
+        projector = None if chosen.projector is None else projector_of(chosen.projector, features)
+        projection = 0 if chosen.projector is None else chosen.projector.projection
+        return method_of(
+            chosen.method,
+            encoder,
+            projector or nn.Identity(),
+            features=features,
+            projection=projection,
+            images=images,
+            classes=classes,
+        )
 
 
 def method_of(
@@ -23,7 +61,7 @@ def method_of(
     chosen
         Which method, and how.
     encoder, projector
-        Images to features (B, `features`); features to projections (B, `projection`).
+        Images to features (B, `features`); features to projections (B, `projection`), if the method compares those.
     images, classes
         How many there are in the training data.
     """

@@ -13,7 +13,6 @@ from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
 class DeepCluster(Method):
     """An encoder and a head for the clusters that its own features fell into."""
 
-    views = 1
     targets: Tensor
 
     def __init__(self, encoder: nn.Module, features: int, images: int, chosen: settings.DeepCluster) -> None:

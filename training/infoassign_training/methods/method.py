@@ -3,8 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 import infoassign as ia
@@ -64,8 +62,6 @@ Pass = Callable[[int], Iterator[tuple[Tensor, list[Tensor]]]]
 class Method(nn.Module, ABC):
     """An encoder in training, and what stands behind it."""
 
-    views: ClassVar[int] = 2
-    """Random views of every image in a step."""
     encoder: nn.Module
     """Images (B, C, H, W) in, features (B, F) out: what is evaluated."""
     labels: int | None = None

@@ -14,7 +14,6 @@ from infoassign_training.models.heads import MultiHead
 class Sela(Method):
     """An encoder with several heads, each of which learns labels of its own."""
 
-    views = 1
     targets: Tensor
     potentials: Tensor
 

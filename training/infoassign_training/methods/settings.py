@@ -2,35 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar, TypeAlias
 
-
-def require(condition: bool, message: str) -> None:
-    """Raise ValueError with a message unless a condition holds."""
-    if not condition:
-        raise ValueError(message)
+from infoassign_training.checks import require, require_not_negative, require_positive
 
 
-def require_positive(settings: object, *names: str) -> None:
-    """Raise ValueError unless these settings of a method are positive and finite."""
-    for name in names:
-        value = getattr(settings, name)
-        require(isfinite(value) and value > 0, f"method.{name} must be positive and finite; got {value}")
+class Needs:
+    """What a method is given, apart from its settings."""
 
-
-def require_not_negative(settings: object, *names: str) -> None:
-    """Raise ValueError unless these settings of a method are finite and not negative."""
-    for name in names:
-        value = getattr(settings, name)
-        require(isfinite(value) and value >= 0, f"method.{name} must be finite and not negative; got {value}")
+    kind: ClassVar[str]
+    """Its name."""
+    views: ClassVar[int] = 2
+    """Random global views of every image in a step."""
+    local_views: ClassVar[bool] = False
+    """Whether local views may be added to them."""
+    projects: ClassVar[bool] = True
+    """Whether it compares projections; otherwise there is no projector."""
+    supervised: ClassVar[bool] = False
+    """Whether it looks at the true classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mira:
+class Mira(Needs):
     """MIRA: swapped prediction of information-maximising labels (eq. 1 to 8)."""
 
     kind: ClassVar[str] = "mira"
+    local_views: ClassVar[bool] = True
     prototypes: int = 64
     """Number of labels K."""
     student_temperature: float = 0.1
@@ -50,14 +47,14 @@ class Mira:
 
     def __post_init__(self) -> None:
         require(self.prototypes >= 2, f"method.prototypes must be at least 2; got {self.prototypes}")
-        require_positive(self, "student_temperature", "teacher_temperature")
+        require_positive(self, "method", "student_temperature", "teacher_temperature")
         for name in ("beta_start", "beta_end"):
             require(0 <= getattr(self, name) < 1, f"method.{name} must be in [0, 1); got {getattr(self, name)}")
         require(
             0 <= self.teacher_momentum <= 1, f"method.teacher_momentum must be in [0, 1]; got {self.teacher_momentum}"
         )
         require(0 < self.tolerance < 1, f"method.tolerance must be between 0 and 1; got {self.tolerance}")
-        require_not_negative(self, "freeze_prototypes_epochs")
+        require_not_negative(self, "method", "freeze_prototypes_epochs")
 
     @property
     def target_sharpness(self) -> float:
@@ -78,10 +75,11 @@ class Mira:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swav:
+class Swav(Needs):
     """SwAV: swapped prediction of labels by optimal transport under equipartition, a few half steps of Sinkhorn."""
 
     kind: ClassVar[str] = "swav"
+    local_views: ClassVar[bool] = True
     prototypes: int = 64
     """Number of labels K."""
     temperature: float = 0.1
@@ -99,8 +97,8 @@ class Swav:
 
     def __post_init__(self) -> None:
         require(self.prototypes >= 2, f"method.prototypes must be at least 2; got {self.prototypes}")
-        require_positive(self, "temperature", "epsilon", "iterations")
-        require_not_negative(self, "queue", "queue_from_epoch", "freeze_prototypes_epochs")
+        require_positive(self, "method", "temperature", "epsilon", "iterations")
+        require_not_negative(self, "method", "queue", "queue_from_epoch", "freeze_prototypes_epochs")
 
     @property
     def advice(self) -> str:
@@ -109,10 +107,12 @@ class Swav:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sela:
+class Sela(Needs):
     """SeLa: labels of the whole data set by optimal transport under equipartition, now and then; heads learn them."""
 
     kind: ClassVar[str] = "sela"
+    views: ClassVar[int] = 1
+    projects: ClassVar[bool] = False
     heads: tuple[int, ...] = (64,)
     """Number of labels K of every head."""
     sharpness: float = 25.0
@@ -129,7 +129,7 @@ class Sela:
             len(self.heads) > 0 and min(self.heads) >= 2,
             f"method.heads must be numbers of labels, at least 2 each; got {self.heads}",
         )
-        require_positive(self, "sharpness", "relabellings", "label_views", "tolerance")
+        require_positive(self, "method", "sharpness", "relabellings", "label_views", "tolerance")
 
     @property
     def advice(self) -> str:
@@ -138,10 +138,12 @@ class Sela:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepCluster:
+class DeepCluster(Needs):
     """DeepCluster: k-means labels of all images, anew every few epochs; a new head learns them (SeLa, table 8)."""
 
     kind: ClassVar[str] = "deepcluster"
+    views: ClassVar[int] = 1
+    projects: ClassVar[bool] = False
     clusters: int = 64
     """Number of labels K."""
     every_epochs: int = 1
@@ -149,7 +151,7 @@ class DeepCluster:
 
     def __post_init__(self) -> None:
         require(self.clusters >= 2, f"method.clusters must be at least 2; got {self.clusters}")
-        require_positive(self, "every_epochs")
+        require_positive(self, "method", "every_epochs")
 
     @property
     def advice(self) -> str:
@@ -158,7 +160,7 @@ class DeepCluster:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Music:
+class Music(Needs):
     """MUSIC: joint entropies of softmax segments of a given size."""
 
     kind: ClassVar[str] = "music"
@@ -171,12 +173,12 @@ class Music:
 
     def __post_init__(self) -> None:
         require(self.segment_size >= 2, f"method.segment_size must be at least 2; got {self.segment_size}")
-        require_positive(self, "temperature")
-        require_not_negative(self, "invariance_weight")
+        require_positive(self, "method", "temperature")
+        require_not_negative(self, "method", "invariance_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imsvd:
+class Imsvd(Needs):
     """IMSVD: joint entropies of softmax segments against invariance."""
 
     kind: ClassVar[str] = "imsvd"
@@ -189,12 +191,12 @@ class Imsvd:
 
     def __post_init__(self) -> None:
         require(self.units >= 2, f"method.units must be at least 2; got {self.units}")
-        require_positive(self, "temperature")
-        require_not_negative(self, "entropy_weight")
+        require_positive(self, "method", "temperature")
+        require_not_negative(self, "method", "entropy_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowTwins:
+class BarlowTwins(Needs):
     """Barlow Twins: the cross-correlation of two views is to be the identity."""
 
     kind: ClassVar[str] = "barlow-twins"
@@ -202,11 +204,11 @@ class BarlowTwins:
     """lambda, weight of what is off the diagonal."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "off_diagonal")
+        require_positive(self, "method", "off_diagonal")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vicreg:
+class Vicreg(Needs):
     """VICReg: invariance of two views, variance and covariance of each."""
 
     kind: ClassVar[str] = "vicreg"
@@ -218,14 +220,17 @@ class Vicreg:
     """Weight of the squared covariances."""
 
     def __post_init__(self) -> None:
-        require_not_negative(self, "invariance", "variance", "covariance")
+        require_not_negative(self, "method", "invariance", "variance", "covariance")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supervised:
+class Supervised(Needs):
     """A classifier of the true classes: the baseline that is allowed to see them."""
 
     kind: ClassVar[str] = "supervised"
+    supervised: ClassVar[bool] = True
+    views: ClassVar[int] = 1
+    projects: ClassVar[bool] = False
 
 
 Settings: TypeAlias = Mira | Swav | Sela | DeepCluster | Music | Imsvd | BarlowTwins | Vicreg | Supervised

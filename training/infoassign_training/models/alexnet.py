@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 CHANNELS = {"large": (96, 256, 384, 384, 256), "small": (64, 192, 384, 256, 256)}
 """Filters of the five convolutions: the original network, and the later one for a single device (SeLa, table 4)."""
+SIZE = 224
+"""Height and width of the images."""
 FEATURES = 4096
 """Length of the features before the heads."""
 PROBED = 9600

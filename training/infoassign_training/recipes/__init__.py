@@ -7,24 +7,30 @@ from types import MappingProxyType
 from infoassign_training.config import Pretraining
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A run that is known to work."""
+    """A run with all its settings, and what is known of it."""
 
     name: str
     summary: str
     """One line: what it trains, on what."""
-    needs: str
-    """Hardware and time, as measured."""
-    expected: str
-    """What it reached, and how that was measured."""
+    source: str
+    """Where the settings come from: paper and table, or what was tried here."""
+    hardware: str
+    """What it is meant for."""
+    hours: str
+    """How long that takes, and who says so."""
+    published: str
+    """What the paper reached; empty where there is no paper."""
+    measured: str = ""
+    """What we reached, and how that was measured; empty if it was not run."""
     settings: Pretraining
 
 
 def _gather() -> Mapping[str, Recipe]:
     from infoassign_training.recipes import digits
 
-    return MappingProxyType({recipe.name: recipe for recipe in (digits.digits_mira(), *digits.others())})
+    return MappingProxyType({recipe.name: recipe for module in (digits,) for recipe in module.recipes()})
 
 
 RECIPES: Mapping[str, Recipe] = _gather()

@@ -1,0 +1,153 @@
+"""Where images come from: frozen, checked when made, without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from infoassign_training.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    """scikit-learn's 8 x 8 digits, which need no files."""
+
+    kind: ClassVar[str] = "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """Noise, to try out a recipe and to measure throughput without a disk."""
+
+    kind: ClassVar[str] = "synthetic"
+    count: int = 100_000
+    """Number of images."""
+    size: int = 256
+    """Their height and width."""
+
+    def __post_init__(self) -> None:
+        require(self.count >= 1, f"data.count must be at least 1; got {self.count}")
+        require(self.size >= 1, f"data.size must be at least 1; got {self.size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which images of a source take part."""
+
+    class_list: str = ""
+    """File with WordNet numbers, one a line: only these classes take part (ImageNet-100). Empty for all."""
+    imbalance: Literal["full", "light", "heavy"] = "full"
+    """CIFAR-10 whole, with half of one class removed, or with 10 %, 20 %, ... of the classes (SeLa, table 8)."""
+    imbalance_seed: int = 0
+    """Decides which images are removed."""
+
+    def __post_init__(self) -> None:
+        require(self.imbalance in ("full", "light", "heavy"), f"no such data.imbalance: {self.imbalance!r}")
+        require(0 <= self.imbalance_seed < 2**31, f"data.imbalance_seed must be in [0, 2**31); got {self.imbalance_seed}")
+        require(
+            self.imbalance != "full" or self.imbalance_seed == 0, "data.imbalance_seed is of no use without data.imbalance"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Torchvision(Chosen):
+    """A data set that torchvision reads."""
+
+    kind: ClassVar[str] = "torchvision"
+    name: Literal["imagenet", "cifar10", "cifar100", "svhn", "stl10"] = "imagenet"
+    """Which."""
+    root: str = ""
+    """Folder with what its archive unpacks to; of ImageNet, the one with train/ and val/."""
+    split: str = "train"
+    """train, or another split that the set has."""
+    download: bool = False
+    """Get what is missing (not ImageNet, which needs an account)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(Chosen):
+    """Any folder of image files."""
+
+    kind: ClassVar[str] = "folder"
+    root: str = ""
+    """The folder; images may be nested in it."""
+    labelled: bool = False
+    """Whether every folder in it holds the images of one class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed(Chosen):
+    """What ``infoassign pack``, or Hugging Face's ``save_to_disk``, wrote."""
+
+    kind: ClassVar[str] = "packed"
+    root: str = ""
+    """The folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub(Chosen):
+    """A data set of the Hugging Face hub, downloaded once to its cache."""
+
+    kind: ClassVar[str] = "hub"
+    root: str = ""
+    """Its name, such as uoft-cs/cifar10."""
+    split: str = "train"
+    """Which part of it."""
+    revision: str = ""
+    """The commit to use; without it the images may change as the data set is edited."""
+
+
+Source: TypeAlias = Digits | Synthetic | Torchvision | Folder | Packed | Hub
+"""Those of some source."""
+KINDS: Mapping[str, type[Source]] = {kind.kind: kind for kind in (Digits, Synthetic, Torchvision, Folder, Packed, Hub)}
+"""All of them by name."""
+NAMED = ("imagenet", "cifar10", "cifar100", "svhn", "stl10")
+"""Torchvision's, which may be named in place of a kind."""
+
+
+def named(words: str, default: Source) -> Source:
+    """Read how a person names a source: ``WHERE``, ``KIND:WHERE``, or ``KIND`` where no place is needed.
+
+    Parameters
+    ----------
+    words
+        A folder alone is where the images of `default` lie, either as files or as ``infoassign pack`` wrote them. KIND is
+        one of `KINDS` or of `NAMED`.
+    default
+        What the recipe has; which images of it take part is kept.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind, or it needs no place or another one.
+
+    Examples
+    --------
+    >>> named("/data/imagenet", Torchvision(class_list="hundred.txt"))
+    Torchvision(class_list='hundred.txt', imbalance='full', imbalance_seed=0, name='imagenet', root='/data/imagenet', split='train', download=False)
+    >>> named("folder:pictures", Torchvision()).root, named("cifar10:/data", Torchvision()).name
+    ('pictures', 'cifar10')
+    """
+    kind, colon, where = words.partition(":")
+    if kind in NAMED:
+        return replace(_like(Torchvision, default), name=kind, root=where)
+    if kind in KINDS:
+        made = _like(KINDS[kind], default)
+        require(hasattr(made, "root") == bool(where), _expected(words))
+        return replace(made, root=where) if where else made
+    require(not colon or Path(words).exists(), _expected(words))
+    require(hasattr(default, "root"), f"this recipe's images are built in; {_expected(words)}")
+    if (Path(words) / "dataset_info.json").is_file():
+        return replace(_like(Packed, default), root=words)
+    return replace(default, root=words)
+
+
+def _expected(words: str) -> str:
+    places = ", ".join(f"{kind}:WHERE" for kind in (*NAMED, "folder", "packed", "hub"))
+    return f"expected a folder, or {places}, digits or synthetic; got {words!r}"
+
+
+def _like(kind: type[Source], default: Source) -> Any:
+    """Make settings of a kind with what `default` says about which images take part."""
+    shared = {item.name for item in fields(Chosen)} if issubclass(kind, Chosen) and isinstance(default, Chosen) else set()
+    return kind(**{name: getattr(default, name) for name in shared})
