@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import digit_runs
 import numpy as np
 import pytest
 import torch
+from digit_runs import built, train, with_method
 from numpy.typing import NDArray
 
 import infoassign as ia
-from infoassign_training.config import Model, Pretraining
-from infoassign_training.data.digits import LabelledImages, digits
+from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import pretrain
-from infoassign_training.engine.pretrain import build
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
@@ -26,10 +26,9 @@ from infoassign_training.methods.sela import Sela
 from infoassign_training.methods.settings import KINDS
 from infoassign_training.methods.swav import Swav
 from infoassign_training.methods.vicreg import Vicreg
+from infoassign_training.models.settings import Projector
 
-SMALL = Pretraining(
-    epochs=2, batch_size=64, model=Model(widths=(4, 8), features=16, projector_hidden=16, projection=32)
-)
+SMALL = replace(digit_runs.SMALL, batch_size=64, projector=Projector(hidden=(16,), projection=32))
 CHOSEN: dict[str, settings.Settings] = {kind: make() for kind, make in KINDS.items()} | {
     "swav": settings.Swav(queue=96, queue_from_epoch=1),
     "sela": settings.Sela(heads=(12, 5), relabellings=3, label_views=2),
@@ -39,17 +38,16 @@ CHOSEN: dict[str, settings.Settings] = {kind: make() for kind, make in KINDS.ite
 
 @pytest.fixture(scope="module")
 def images() -> LabelledImages:
-    whole = digits()[0]
-    return LabelledImages(whole.images[:200], whole.classes[:200])
+    return digit_runs.some(200)
 
 
 def trained(chosen: settings.Settings, images: LabelledImages, folder: Path, epochs: int = 2) -> tuple[Method, Run]:
     """Train anew, or go on with the run in the folder."""
-    wanted = replace(SMALL, method=chosen, epochs=epochs)
+    wanted = replace(with_method(SMALL, chosen), epochs=epochs)
     if not Run(folder).settings.exists():
         with open_run(folder, "small", wanted):
             pass
-    return pretrain.train(build(wanted, images), wanted, images, Run(folder)), Run(folder)
+    return train(wanted, images, Run(folder)), Run(folder)
 
 
 def batch(images: LabelledImages, number: int = 40) -> Batch:
@@ -63,7 +61,7 @@ def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", CHOSEN)
 def test_training_changes_the_encoder_and_is_logged(kind: str, images: LabelledImages, tmp_path: Path) -> None:
-    initial = build(replace(SMALL, method=CHOSEN[kind]), images).encoder.state_dict()
+    initial = built(with_method(SMALL, CHOSEN[kind]), images).encoder.state_dict()
     method, run = trained(CHOSEN[kind], images, tmp_path)
     assert all(bool(parameter.isfinite().all()) for parameter in method.parameters())
     assert not torch.equal(next(iter(initial.values())), next(method.encoder.parameters()))
@@ -81,7 +79,7 @@ def test_training_changes_the_encoder_and_is_logged(kind: str, images: LabelledI
 def test_resumed_ends_like_one_that_was_not(kind: str, images: LabelledImages, tmp_path: Path) -> None:
     """Queue, labels and potentials are part of the state."""
     whole, _ = trained(CHOSEN[kind], images, tmp_path / "whole", epochs=3)
-    wanted = replace(SMALL, method=CHOSEN[kind], epochs=3)
+    wanted = replace(with_method(SMALL, CHOSEN[kind]), epochs=3)
     with open_run(tmp_path / "cut", "small", wanted) as run:
         stop = KeyboardInterrupt()
         original = pretrain._finite_step
@@ -96,7 +94,7 @@ def test_resumed_ends_like_one_that_was_not(kind: str, images: LabelledImages, t
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pretrain, "_finite_step", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                pretrain.train(build(wanted, images), wanted, images, run)
+                train(wanted, images, run)
     resumed, _ = trained(CHOSEN[kind], images, tmp_path / "cut", epochs=3)
     expected, found = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
@@ -114,7 +112,7 @@ def sinkhorn_knopp(scores: NDArray[np.float64], epsilon: float, iterations: int)
 
 
 def test_swav_labels_by_the_papers_listing(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Swav(prototypes=12)), images)
+    method = built(with_method(SMALL, settings.Swav(prototypes=12)), images)
     assert isinstance(method, Swav)
     cosines = 2 * torch.rand(40, 12, generator=torch.Generator().manual_seed(0)) - 1
     expected = sinkhorn_knopp(cosines.double().numpy(), 0.05, 3)
@@ -122,7 +120,7 @@ def test_swav_labels_by_the_papers_listing(images: LabelledImages) -> None:
 
 
 def test_swav_loss_is_the_swapped_prediction(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Swav(prototypes=12)), images)
+    method = built(with_method(SMALL, settings.Swav(prototypes=12)), images)
     assert isinstance(method, Swav)
     given = batch(images)
     step = method(given, Moment(0, 9, 3))
@@ -157,12 +155,12 @@ def test_local_crops_predict_the_labels_of_both_global_views(kind: str) -> None:
 
 
 def test_swav_uses_its_queue_when_it_is_full(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Swav(queue=60, queue_from_epoch=1)), images)
+    method = built(with_method(SMALL, settings.Swav(queue=60, queue_from_epoch=1)), images)
     given = batch(images)
     sizes = [len(method(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 3)]
     # Two batches of 40 fill it; the first epoch of three steps leaves it alone.
     assert sizes == [40, 40, 100]
-    early = build(replace(SMALL, method=settings.Swav(queue=60, queue_from_epoch=0)), images)
+    early = built(with_method(SMALL, settings.Swav(queue=60, queue_from_epoch=0)), images)
     assert [len(early(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 2)] == [40, 40, 100]
 
 
@@ -176,7 +174,7 @@ def passes(images: LabelledImages) -> Any:
 
 def test_sela_labels_all_images_in_even_shares(images: LabelledImages) -> None:
     chosen = settings.Sela(heads=(12, 5), relabellings=4, label_views=2)
-    method = build(replace(SMALL, method=chosen), images).train(False)
+    method = built(with_method(SMALL, chosen), images).train(False)
     assert isinstance(method, Sela)
     found = method.before(Moment(0, 90, 30), passes(images))
     with torch.no_grad():
@@ -194,7 +192,7 @@ def test_sela_labels_all_images_in_even_shares(images: LabelledImages) -> None:
 
 
 def test_sela_learns_the_labels_of_every_head(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=CHOSEN["sela"]), images)
+    method = built(with_method(SMALL, CHOSEN["sela"]), images)
     assert isinstance(method, Sela)
     method.before(Moment(0, 9, 3), passes(images))
     given = batch(images)
@@ -209,7 +207,7 @@ def test_sela_learns_the_labels_of_every_head(images: LabelledImages) -> None:
 
 
 def test_deepcluster_clusters_once_an_epoch_and_starts_the_head_anew(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.DeepCluster(clusters=6, every_epochs=2)), images)
+    method = built(with_method(SMALL, settings.DeepCluster(clusters=6, every_epochs=2)), images)
     assert isinstance(method, DeepCluster)
     before = method.head.weight.clone()
     assert len(method.before(Moment(0, 18, 3), passes(images))) == 1
@@ -242,7 +240,7 @@ def test_vicreg_is_the_papers_formula() -> None:
 
 @pytest.mark.parametrize("kind", ["music", "imsvd"])
 def test_joint_entropy_methods_use_the_librarys_loss(kind: str, images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=CHOSEN[kind]), images)
+    method = built(with_method(SMALL, CHOSEN[kind]), images)
     given = batch(images)
     loss = method(given, Moment(0, 9, 3)).loss
     with torch.no_grad():
@@ -259,13 +257,13 @@ def test_only_the_supervised_baseline_sees_classes(images: LabelledImages) -> No
     for kind, chosen in CHOSEN.items():
         losses = []
         for some in (given, blind):
-            method = build(replace(SMALL, method=chosen), images)
+            method = built(with_method(SMALL, chosen), images)
             method.before(Moment(0, 9, 3), passes(images))
             losses.append(float(method(some, Moment(0, 9, 3)).loss.detach()))
         assert (losses[0] != losses[1]) == (kind == "supervised")
 
 
 def test_segments_that_do_not_fit_are_named(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Music(segment_size=7)), images)
+    method = built(with_method(SMALL, settings.Music(segment_size=7)), images)
     with pytest.raises(ValueError, match="segment_size"):
         method(batch(images), Moment(0, 9, 3))
