@@ -1,6 +1,6 @@
 """Every method: its loss against what the papers say, and its labels against literal oracles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from infoassign_training.methods import settings
 from infoassign_training.methods.barlow_twins import BarlowTwins
 from infoassign_training.methods.build import method_of
 from infoassign_training.methods.deepcluster import DeepCluster
+from infoassign_training.methods.imsvd import Imsvd
 from infoassign_training.methods.method import Batch, Method, Moment
+from infoassign_training.methods.music import Music
 from infoassign_training.methods.sela import Sela
 from infoassign_training.methods.settings import KINDS
 from infoassign_training.methods.swav import Swav
@@ -267,3 +269,117 @@ def test_segments_that_do_not_fit_are_named(images: LabelledImages) -> None:
     method = built(with_method(SMALL, settings.Music(segment_size=7)), images)
     with pytest.raises(ValueError, match="segment_size"):
         method(batch(images), Moment(0, 9, 3))
+
+
+def diagonal_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """DE of codes (N, M, D): the cells d' = d'' of the blocks m' = m'', as MUSIC's eq. 5 divides them."""
+    joint = np.einsum("imd,ind->imnd", p, q).mean(axis=0)
+    segments = range(p.shape[1])
+    return float(sum((joint[m, m] * np.log(joint[m, m])).sum() for m in segments) / len(segments))
+
+
+def off_diagonal_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """OE: all cells of the blocks of two different segments."""
+    joint = np.einsum("ima,inb->mnab", p, q) / len(p)
+    pairs = [(m, n) for m in range(p.shape[1]) for n in range(p.shape[1]) if m != n]
+    return float(sum((joint[pair] * np.log(joint[pair])).sum() for pair in pairs) / len(pairs))
+
+
+def inner_product(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """TI, of MUSIC's listing and IMSVD's eq. 11."""
+    return float(-np.log((p * q).sum(axis=2)).mean())
+
+
+def cross_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """TIC, of the sentence after MUSIC's eq. 4."""
+    return float(-(p * np.log(q)).sum() / (p.shape[0] * p.shape[1]))
+
+
+ABLATION: dict[str, tuple[dict[str, Any], list[tuple[float, Callable[..., float]]]]] = {
+    "DE+OE": ({"invariance_weight": 0}, [(1, diagonal_entropy), (1, off_diagonal_entropy)]),
+    "OE+TI": ({"diagonal_weight": 0}, [(1, off_diagonal_entropy), (1, inner_product)]),
+    "DE+OE+TIC": (
+        {"invariance": "cross-entropy"},
+        [(1, diagonal_entropy), (1, off_diagonal_entropy), (1, cross_entropy)],
+    ),
+    "DE+OE+TI": ({}, [(1, diagonal_entropy), (1, off_diagonal_entropy), (1, inner_product)]),
+    "weighed": (
+        {"diagonal_weight": 0.3, "off_diagonal_weight": 1.7, "invariance_weight": 0.6},
+        [(0.3, diagonal_entropy), (1.7, off_diagonal_entropy), (0.6, inner_product)],
+    ),
+}
+"""Rows of MUSIC's table 8 and IMSVD's table VIII, and one of other weights: as settings and as formulas."""
+
+
+@pytest.mark.parametrize("row", ABLATION)
+@pytest.mark.parametrize("kind", ["music", "imsvd"])
+def test_the_ablation_is_the_papers_formulas(kind: str, row: str) -> None:
+    """The gradient too, by central differences in every embedding."""
+    segments, units = 3, 4
+    chosen, terms = ABLATION[row]
+
+    def literal(z: NDArray[np.float64]) -> float:
+        powers = np.exp(z.reshape(2, -1, segments, units))
+        codes = powers / powers.sum(axis=3, keepdims=True)
+        return sum(weight * term(*codes) for weight, term in terms)
+
+    parts = torch.nn.Identity(), torch.nn.Identity()
+    method: Music | Imsvd
+    if kind == "music":
+        method = Music(*parts, settings.Music(segment_size=units, **chosen))
+    else:
+        method = Imsvd(*parts, settings.Imsvd(units=units, **chosen))
+    z = np.random.default_rng(0).normal(size=(2, 5, segments * units))
+    given = torch.from_numpy(z).requires_grad_()
+    found = torch.stack(list(method.terms(given[0], given[1]).values())).sum()
+    assert float(found.detach()) == pytest.approx(literal(z), rel=1e-12)
+    (gradient,) = torch.autograd.grad(found, given)
+    step = 1e-5
+    slopes = np.array(
+        [(literal(z + d) - literal(z - d)) / (2 * step) for d in step * np.eye(z.size).reshape(-1, *z.shape)]
+    )
+    np.testing.assert_allclose(gradient.numpy(), slopes.reshape(z.shape), rtol=0, atol=1e-9)
+
+
+def test_lambda_of_imsvd_weighs_both_entropies() -> None:
+    first, second = (z[:, :6] for z in embeddings())
+    losses = [
+        sum(Imsvd(torch.nn.Identity(), torch.nn.Identity(), chosen).terms(first, second).values())
+        for chosen in (
+            settings.Imsvd(units=3, entropy_weight=0.5, diagonal_weight=0.6, off_diagonal_weight=2),
+            settings.Imsvd(units=3, diagonal_weight=0.3),
+        )
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["music", "imsvd"])
+@pytest.mark.parametrize("weight", ["diagonal_weight", "off_diagonal_weight", "invariance_weight"])
+def test_a_term_left_out_still_trains(kind: str, weight: str, images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=replace(KINDS[kind](), **{weight: 0})), images)  # type: ignore[arg-type]
+    method(batch(images), Moment(0, 9, 3)).loss.backward()
+    gradients = [parameter.grad for parameter in method.encoder.parameters()]
+    assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+@pytest.mark.parametrize("kind", [settings.Music, settings.Imsvd])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"diagonal_weight": 0, "off_diagonal_weight": 0, "invariance_weight": 0}, "must not all be 0"),
+        ({"diagonal_weight": -1}, "method.diagonal_weight must be finite and not negative; got -1"),
+        ({"off_diagonal_weight": float("inf")}, "method.off_diagonal_weight must be finite"),
+        ({"invariance_weight": float("nan")}, "method.invariance_weight must be finite"),
+        ({"invariance": "TIC"}, "method.invariance must be inner-product or cross-entropy; got 'TIC'"),
+        ({"temperature": 0}, "method.temperature must be positive"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(kind: Any, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong)
+
+
+def test_lambda_of_imsvd_may_not_leave_nothing() -> None:
+    settings.Imsvd(entropy_weight=0)
+    with pytest.raises(ValueError, match="entropy_weight and invariance_weight must not both be 0"):
+        settings.Imsvd(entropy_weight=0, invariance_weight=0)
