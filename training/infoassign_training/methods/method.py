@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
 from torch import Tensor, nn
 
 import infoassign as ia
@@ -66,6 +67,18 @@ class Method(nn.Module, ABC):
     """Images (B, C, H, W) in, features (B, F) out: what is evaluated."""
     labels: int | None = None
     """How many labels there are, if the method makes any."""
+
+    def prepare(self) -> None:
+        """Read what it needs before the first step; called before anything is written.
+
+        A run that is resumed calls it, too, and restores its checkpoint after that.
+
+        Raises
+        ------
+        ValueError
+            If that is not there or does not fit; the message says what to do.
+        """
+        return
 
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Do what is due before a step; return the labels that were made for all images."""

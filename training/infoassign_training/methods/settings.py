@@ -139,7 +139,7 @@ class Sela(Needs):
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Needs):
-    """Label transfer: a new network learns the labels that another has found (SeLa, sec. 4.3; tables 5 and 9)."""
+    """Label transfer: a new network learns the labels that another has found (SeLa, sec. 4.3 and 4.6)."""
 
     kind: ClassVar[str] = "transfer"
     views: ClassVar[int] = 1
@@ -149,7 +149,7 @@ class Transfer(Needs):
     heads: tuple[int, ...] = (64,)
     """Number of labels K of every head, as in the run that found them."""
     rotation: bool = False
-    """Learn also by how many quarter turns images were turned (RotNet)."""
+    """Learn also by how many quarter turns images were turned (RotNet; table 9); a step takes four times as long."""
 
     def __post_init__(self) -> None:
         require(
