@@ -48,4 +48,4 @@ def feed(settings: Pretraining, images: LabelledImages) -> DigitFeed:
 
 def train(settings: Pretraining, images: LabelledImages, run: Run) -> Method:
     """Train from initial weights, or from the run's checkpoint."""
-    return pretrain.train(built(settings, images), settings, feed(settings, images), run)
+    return pretrain.train(built(settings, images), settings, feed(settings, images), run, Place())

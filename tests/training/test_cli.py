@@ -12,6 +12,7 @@ import infoassign
 from infoassign_training import __main__, pipeline
 from infoassign_training.cli import run
 from infoassign_training.config import Pretraining
+from infoassign_training.recipes import RECIPES
 
 SMALL = ["--epochs", "1", "--encoder.widths", "4", "8", "--encoder.features", "8", "--method.prototypes", "12"]
 
@@ -90,11 +91,22 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"infoassign {infoassign.__version__}\n"
 
 
-def test_recipes_say_what_they_need_and_reach(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_are_listed_found_by_a_part_of_their_name_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["recipes"]) == 0
-    printed = capsys.readouterr().out
-    for word in ("digits-mira", "needs", "expected", "kNN"):
-        assert word in printed
+    everything = capsys.readouterr().out
+    assert all(name in everything for name in RECIPES)
+    for word in ("1 CPU core", "1 minute", "kNN .99"):
+        assert word in everything
+    assert run(["recipes", "digits-s"]) == 0
+    some = capsys.readouterr().out
+    assert "digits-sela" in some
+    assert "digits-mira" not in some
+    assert run(["recipes", "digits-mira"]) == 0
+    one = capsys.readouterr().out
+    for word in ("hardware", "published", "measured", "infoassign pretrain digits-mira", "method.beta-start"):
+        assert word in one
+    assert run(["recipes", "digists"]) == 1
+    assert "no recipe has 'digists' in its name; did you mean 'digits-" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -141,7 +153,11 @@ def test_help_teaches_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         run(["pretrain", "digits-mira", "--help"])
     printed = capsys.readouterr().out
     for name in Pretraining().flat():
-        assert f"--{name}" in printed
+        kind = name.endswith(".kind") and name != "optimizer.kind"  # the recipe's
+        section, _, last = name.rpartition(".")
+        shown = f"--{name}" in printed or f"--{section}.no-{last}" in printed  # what is on can be put off
+        assert shown != kind
+    assert "--data" in printed
 
 
 def test_report_of_no_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

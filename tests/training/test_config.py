@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 from digit_runs import with_method
 
+from infoassign_training import config
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.augmentations import Distortions
 from infoassign_training.methods.settings import KINDS, Mira, Sela, Swav
@@ -71,7 +72,8 @@ def test_unknown_settings_are_errors(tree: dict[str, object]) -> None:
 
 def test_flat_names_every_setting() -> None:
     flat = Pretraining().flat()
-    assert len(flat) == sum(len(v) if isinstance(v, dict) else 1 for v in asdict(Pretraining()).values())
+    kinds = len(config.KINDS)
+    assert len(flat) == kinds + sum(len(v) if isinstance(v, dict) else 1 for v in asdict(Pretraining()).values())
     assert flat["optimizer.learning-rate"] == Pretraining().optimizer.learning_rate
 
 
@@ -84,5 +86,6 @@ def test_recipes_are_complete_and_named_by_their_key() -> None:
     for name, recipe in RECIPES.items():
         assert recipe.name == name
         assert recipe.summary
-        assert recipe.needs
-        assert recipe.expected
+        assert recipe.source
+        assert recipe.hardware
+        assert recipe.hours

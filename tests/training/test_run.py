@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_resume_needs_a_run_with_the_same_settings(tmp_path: Path, small: Pretra
     assert not (tmp_path / "run").exists()
     opened(tmp_path, small)
     before = contents(tmp_path)
-    other = Pretraining(epochs=9, model=small.model, method=Mira(prototypes=12, beta_end=0.8))
+    other = replace(small, epochs=9, method=Mira(prototypes=12, beta_end=0.8))
     with pytest.raises(RunError, match=r"other settings: epochs was 2, now 9; method\.beta-end was 0\.66\d+, now 0\.8"):
         opened(tmp_path, other, resume=True)
     assert opened(tmp_path, small, resume=True).folder == tmp_path
