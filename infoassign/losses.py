@@ -42,6 +42,16 @@ class LossAndGradient(NamedTuple):
     """The same in the second's."""
 
 
+class _Weights(NamedTuple):
+    """What the terms of a loss are multiplied by; arguments of the functions are called so, with ``_weight``."""
+
+    diagonal: float
+    off_diagonal: float
+    invariance: float
+    entropy: float = 1.0
+    """Multiplies both of the first two."""
+
+
 class _Loss(NamedTuple):
     """Everything that defines a loss but the embeddings."""
 
@@ -59,6 +69,8 @@ def music_loss(
     z2: Array,
     *,
     segment_size: Units = 80,
+    diagonal_weight: float = 1.0,
+    off_diagonal_weight: float = 1.0,
     invariance_weight: float = 1.0,
     temperature: float = 1.0,
     normalization: Normalization = "block",
@@ -69,7 +81,7 @@ def music_loss(
 
     ``DE + OE + invariance_weight * TI`` of the soft codes of the embeddings: :func:`infoassign.entropy_terms` and
     :func:`infoassign.transform_invariance`, MUSIC's eq. 4 and 5 (its printed eq. 4 has a logarithm in the wrong place;
-    this is what its listing computes).
+    this is what its listing computes). A weight of 0 leaves a term out, as in MUSIC's table 8.
 
     Parameters
     ----------
@@ -77,14 +89,17 @@ def music_loss(
         Embeddings of two views of the same samples, shape (N, sum D), real floating, finite: the logits of the codes.
     segment_size
         The size of every segment (80 in the paper), or the sizes of all.
+    diagonal_weight, off_diagonal_weight
+        Of DE and OE. What has the weight 0 is not computed.
     invariance_weight
-        Lambda; at 0 the term is left out.
+        Lambda, the weight of TI; likewise.
     temperature
         Divides the embeddings; positive.
     normalization
         "block" divides DE by M and OE by M (M - 1), as the authors' code; "grid" both by M^2, as eq. 3.
     invariance
-        "inner-product" for TI, "cross-entropy" for TIC.
+        "inner-product" for TI, "cross-entropy" for TIC of the paper's table 8: ``-mean_{i,m} <q'_i(m), log q''_i(m)>``,
+        as sec. 2.3 has it, from the first view to the second alone, with the gradient in both.
     all_gather
         Where the samples are spread over ranks; see :func:`infoassign.entropy_terms`. Ranks may differ in their number
         of rows, and have none. The mean over ranks of the values is that of one process with all rows, too.
@@ -101,8 +116,8 @@ def music_loss(
     TypeError
         If the embeddings are no arrays of real floating numbers of one library and dtype.
     ValueError
-        If their shapes differ, `segment_size` does not cut them, or a weight is out of range; for arrays on the host
-        also if they are not finite.
+        If their shapes differ, `segment_size` does not cut them, a weight is out of range, or the weights leave no
+        term; for arrays on the host also if they are not finite.
 
     Examples
     --------
@@ -111,7 +126,7 @@ def music_loss(
     >>> round(float(music_loss(*z, segment_size=4)), 3)
     -2.004
     """
-    weights = 1.0, invariance_weight
+    weights = _Weights(diagonal_weight, off_diagonal_weight, invariance_weight)
     cut = "segment_size", segment_size
     return _value(z1, z2, _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather))
 
@@ -121,6 +136,8 @@ def music_loss_and_gradient(
     z2: Array,
     *,
     segment_size: Units = 80,
+    diagonal_weight: float = 1.0,
+    off_diagonal_weight: float = 1.0,
     invariance_weight: float = 1.0,
     temperature: float = 1.0,
     normalization: Normalization = "block",
@@ -131,7 +148,9 @@ def music_loss_and_gradient(
 
     Parameters
     ----------
-    z1, z2, segment_size, invariance_weight, temperature, normalization, invariance, all_gather
+    z1, z2, segment_size, diagonal_weight, off_diagonal_weight, invariance_weight, temperature
+        As :func:`infoassign.music_loss`.
+    normalization, invariance, all_gather
         As :func:`infoassign.music_loss`.
 
     Returns
@@ -156,7 +175,7 @@ def music_loss_and_gradient(
     >>> bool(np.allclose(found.gradient1.reshape(64, 3, 4).sum(axis=-1), 0))
     True
     """
-    weights = 1.0, invariance_weight
+    weights = _Weights(diagonal_weight, off_diagonal_weight, invariance_weight)
     cut = "segment_size", segment_size
     loss = _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather)
     return _value_and_gradient(z1, z2, loss)
@@ -168,6 +187,9 @@ def imsvd_loss(
     *,
     units: Units = 80,
     entropy_weight: float = 1.0,
+    diagonal_weight: float = 1.0,
+    off_diagonal_weight: float = 1.0,
+    invariance_weight: float = 1.0,
     temperature: float = 1.0,
     normalization: Normalization = "block",
     invariance: Invariance = "inner-product",
@@ -176,7 +198,7 @@ def imsvd_loss(
     """Return IMSVD's loss of two views' embeddings: transform invariance plus weighted joint entropy terms.
 
     ``TI + entropy_weight * (DE + OE)`` of the soft codes of the embeddings, IMSVD's eq. 11: MUSIC's loss, with lambda
-    on the other side.
+    on the other side. A weight of 0 leaves a term out, as in IMSVD's table VIII.
 
     Parameters
     ----------
@@ -185,14 +207,16 @@ def imsvd_loss(
     units
         The number of units of every variable (80 in the paper), or those of all.
     entropy_weight
-        Lambda; at 0 the terms are left out.
+        Lambda, the weight of DE + OE. What has the weight 0 is not computed.
+    diagonal_weight, off_diagonal_weight, invariance_weight
+        Of DE and OE, times lambda, and of TI; likewise.
     temperature
         Divides the embeddings; positive.
     normalization
         "block" divides DE by M and OE by M (M - 1), as the authors' code, which presumably made the published numbers;
         "grid" both by M^2, as eq. 11.
     invariance
-        "inner-product" for TI, "cross-entropy" for TIC of the paper's table VIII.
+        "inner-product" for TI, "cross-entropy" for TIC of the paper's table VIII; see :func:`infoassign.music_loss`.
     all_gather
         Where the samples are spread over ranks; see :func:`infoassign.music_loss`.
 
@@ -213,7 +237,7 @@ def imsvd_loss(
     >>> float(imsvd_loss(*z, units=4) - music_loss(*z, segment_size=4))
     0.0
     """
-    weights = entropy_weight, 1.0
+    weights = _Weights(diagonal_weight, off_diagonal_weight, invariance_weight, entropy_weight)
     cut = "units", units
     return _value(z1, z2, _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather))
 
@@ -224,6 +248,9 @@ def imsvd_loss_and_gradient(
     *,
     units: Units = 80,
     entropy_weight: float = 1.0,
+    diagonal_weight: float = 1.0,
+    off_diagonal_weight: float = 1.0,
+    invariance_weight: float = 1.0,
     temperature: float = 1.0,
     normalization: Normalization = "block",
     invariance: Invariance = "inner-product",
@@ -233,7 +260,9 @@ def imsvd_loss_and_gradient(
 
     Parameters
     ----------
-    z1, z2, units, entropy_weight, temperature, normalization, invariance, all_gather
+    z1, z2, units, entropy_weight, diagonal_weight, off_diagonal_weight, invariance_weight, temperature
+        As :func:`infoassign.imsvd_loss`.
+    normalization, invariance, all_gather
         As :func:`infoassign.imsvd_loss`.
 
     Returns
@@ -257,7 +286,7 @@ def imsvd_loss_and_gradient(
     >>> bool(after < before.value)
     True
     """
-    weights = entropy_weight, 1.0
+    weights = _Weights(diagonal_weight, off_diagonal_weight, invariance_weight, entropy_weight)
     cut = "units", units
     loss = _loss(z1, z2, cut, weights, temperature, normalization, invariance, all_gather)
     return _value_and_gradient(z1, z2, loss)
@@ -333,15 +362,14 @@ def _loss(
     z1: Array,
     z2: Array,
     cut: tuple[str, Units],
-    weights: tuple[float, float],
+    weights: _Weights,
     temperature: float,
     normalization: Normalization,
     invariance: Invariance,
     all_gather: AllGather | None,
 ) -> _Loss:
-    """Check everything; `cut` is the argument that cuts embeddings, with its name, the weights of entropies and TI."""
-    entropies = validation.factor("entropy_weight", weights[0])
-    invariances = validation.factor("invariance_weight", weights[1])
+    """Check everything; `cut` is the argument that cuts embeddings, with its name."""
+    weights = _Weights(*(validation.factor(f"{name}_weight", weight) for name, weight in weights._asdict().items()))
     validation.check_choice("normalization", normalization, ("block", "grid"))
     validation.check_choice("invariance", invariance, ("inner-product", "cross-entropy"))
     empty = all_gather is not None
@@ -352,7 +380,10 @@ def _loss(
     for name, z in (("z1", z1), ("z2", z2)):
         validation.check_logits(name, z, temperature)
     on, off = segments.weights(normalization)
-    return _Loss(segments, on * entropies, off * entropies, invariances, invariance, temperature, all_gather)
+    on, off = on * weights.entropy * weights.diagonal, off * weights.entropy * weights.off_diagonal
+    if not (on or off or weights.invariance):
+        raise ValueError("the weights must leave a term of the loss (the off-diagonal entropy takes two segments)")
+    return _Loss(segments, on, off, weights.invariance, invariance, temperature, all_gather)
 
 
 def _log_codes(z1: Array, z2: Array, loss: _Loss) -> tuple[Array, Array]:

@@ -12,6 +12,8 @@ def listing(
     sizes: Sequence[int],
     *,
     entropy: float = 1.0,
+    diagonal: float = 1.0,
+    off_diagonal: float = 1.0,
     invariance: float = 1.0,
     kind: str = "inner-product",
     normalization: str = "block",
@@ -33,10 +35,10 @@ def listing(
             else:
                 off = off + (block * block.log()).sum()
     if normalization == "grid":
-        both = (on + off) / segments**2
+        on, off = on / segments**2, off / segments**2
     else:
-        both = on / segments + off / max(segments * (segments - 1), 1)
-    return entropy * both + invariance * disagreement
+        on, off = on / segments, off / max(segments * (segments - 1), 1)
+    return entropy * (diagonal * on + off_diagonal * off) + invariance * disagreement
 
 
 def einsum_and_mask(z1: Tensor, z2: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -12,6 +12,7 @@ from joint_entropy_oracles import einsum_and_mask, listing
 from torch import Tensor
 
 import infoassign as ia
+from infoassign import losses
 from infoassign.arrays import on_host
 
 Make = Callable[[Any], Any]
@@ -75,6 +76,67 @@ def test_gradients_of_every_library_are_torchs(make: Make, rows: int, sizes: lis
     options = {"units": sizes, "entropy_weight": 0.4, "normalization": "grid"}
     found = ia.imsvd_loss_and_gradient(*(make(view.numpy()) for view in z), **options)
     close(found, differentiated(partial(ia.imsvd_loss, **options), *z), 1e-12)
+
+
+ABLATIONS: list[dict[str, float]] = [
+    {"invariance": 0},  # DE + OE of the papers' table
+    {"diagonal": 0},  # OE + TI
+    {"diagonal": 0, "invariance": 0},
+    {"off_diagonal": 0, "invariance": 0},
+    {"diagonal": 0, "off_diagonal": 0},
+    {"diagonal": 0.3, "off_diagonal": 1.7, "invariance": 0.6},
+]
+
+
+@pytest.mark.parametrize("weights", ABLATIONS, ids=str)
+@pytest.mark.parametrize("normalization", ["block", "grid"])
+@pytest.mark.parametrize("kind", ["inner-product", "cross-entropy"])
+def test_every_term_has_a_weight(make: Make, weights: dict[str, float], normalization: Any, kind: Any) -> None:
+    """In value and gradient, in torch and in every library."""
+    sizes = [4, 1, 7, 7, 2]
+    z = embeddings(33, sizes)
+    plain = [make(view.numpy()) for view in z]
+    named: dict[str, Any] = {f"{name}_weight": weight for name, weight in weights.items()}
+    named |= {"normalization": normalization, "invariance": kind}
+    of_listing = partial(listing, sizes=sizes, kind=kind, normalization=normalization, **weights)
+    expected = differentiated(of_listing, *z)
+    close(differentiated(partial(ia.music_loss, segment_size=sizes, **named), *z), expected, 1e-10)
+    close(ia.music_loss_and_gradient(*plain, segment_size=sizes, **named), expected, 1e-10)
+    expected = differentiated(partial(of_listing, entropy=0.4), *z)
+    named |= {"units": sizes, "entropy_weight": 0.4}
+    close(differentiated(partial(ia.imsvd_loss, **named), *z), expected, 1e-10)
+    close(ia.imsvd_loss_and_gradient(*plain, **named), expected, 1e-10)
+
+
+def test_what_weighs_nothing_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: Any) -> Any:
+        raise AssertionError("computed")
+
+    z = embeddings(9, [3, 3])
+    functions = [ia.imsvd_loss, ia.imsvd_loss_and_gradient]
+    parts = {"diagonal_weight": ["diagonal", "agreement"], "off_diagonal_weight": ["off_diagonal", "backend_for"]}
+    for weight, names in parts.items():
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.setattr(losses, name, refused)
+            for function in functions:
+                function(*z, units=3, **{weight: 0})
+                with pytest.raises(AssertionError, match="computed"):
+                    function(*z, units=3)
+
+
+@pytest.mark.parametrize("loss", [ia.imsvd_loss, ia.imsvd_loss_and_gradient])
+@pytest.mark.parametrize(
+    ("units", "weights"),
+    [
+        (3, {"diagonal_weight": 0, "off_diagonal_weight": 0, "invariance_weight": 0}),
+        (3, {"entropy_weight": 0, "invariance_weight": 0}),
+        (6, {"diagonal_weight": 0, "invariance_weight": 0}),  # one segment has no pairs
+    ],
+)
+def test_weights_must_leave_something(loss: Any, units: int, weights: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="the weights must leave a term of the loss"):
+        loss(np.zeros((4, 6)), np.zeros((4, 6)), units=units, **weights)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -287,6 +349,9 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"temperature": 0}, ValueError, "temperature must be positive"),
     ({"entropy_weight": -1}, ValueError, "entropy_weight must not be negative"),
     ({"entropy_weight": float("inf")}, ValueError, "entropy_weight must be finite"),
+    ({"diagonal_weight": -1}, ValueError, "diagonal_weight must not be negative"),
+    ({"off_diagonal_weight": float("nan")}, ValueError, "off_diagonal_weight must"),
+    ({"invariance_weight": "1"}, TypeError, "invariance_weight must be a real number"),
     ({"normalization": "blocks"}, ValueError, "normalization must be 'block' or 'grid'; got 'blocks'"),
     ({"invariance": "TI"}, ValueError, "invariance must be 'inner-product' or 'cross-entropy'; got 'TI'"),
     ({"all_gather": lambda rows: rows}, TypeError, "all_gather must return a list with the rows of every rank"),
@@ -306,12 +371,16 @@ def test_wrong_arguments_are_named(loss: Any, wrong: dict[str, Any], error: type
 
 
 @pytest.mark.parametrize("edges", [[0, 8, 17], [0, 15, 17], [0, 6, 6, 17]])
-@pytest.mark.parametrize("kind", ["inner-product", "cross-entropy"])
-def test_the_mean_over_ranks_is_one_process(make: Make, edges: list[int], kind: Any) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"invariance": "cross-entropy"}, {"diagonal_weight": 0}, {"off_diagonal_weight": 0}, {"invariance_weight": 0}],
+    ids=str,
+)
+def test_the_mean_over_ranks_is_one_process(make: Make, edges: list[int], options: dict[str, Any]) -> None:
     """In every library: ranks that hold some of the rows each, and one of them none."""
     sizes = [3, 2, 4]
     z = [view.numpy() for view in embeddings(17, sizes)]
-    loss = partial(ia.music_loss_and_gradient, segment_size=sizes, invariance=kind)
+    loss = partial(ia.music_loss_and_gradient, segment_size=sizes, **options)
     whole = loss(*map(make, z))
     shards = [slice(*edge) for edge in pairwise(edges)]
     q = np.concatenate([ia.soft_discretize(view, sizes) for view in z], axis=1)

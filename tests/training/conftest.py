@@ -4,16 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from digit_runs import SMALL
 
 from infoassign_training import pipeline
-from infoassign_training.config import Model, Pretraining
-from infoassign_training.methods.settings import Mira
-
-SMALL = Pretraining(
-    epochs=2,
-    model=Model(widths=(4, 8), features=16, projector_hidden=16, projection=8),
-    method=Mira(prototypes=12),
-)
+from infoassign_training.config import Pretraining
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
 """Checkpoints that can be used, and those that cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import pytest
 import torch
+from digit_runs import built
 
 from infoassign import files
-from infoassign_training.config import Model, Pretraining
+from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.checkpoint import CheckpointError
-from infoassign_training.engine.pretrain import build
+from infoassign_training.models.settings import SmallResNet
 
 IMAGES = LabelledImages(torch.zeros(128, 1, 8, 8), torch.zeros(128, dtype=torch.int64))
 """What a model is built for; only the shape counts."""
@@ -19,7 +21,7 @@ IMAGES = LabelledImages(torch.zeros(128, 1, 8, 8), torch.zeros(128, dtype=torch.
 
 @pytest.fixture
 def saved(tmp_path: Path, small: Pretraining) -> Path:
-    method = build(small, IMAGES)
+    method = built(small, IMAGES)
     optimizer = torch.optim.SGD(method.encoder.parameters(), lr=0.1)
     path = tmp_path / "checkpoint.pt"
     checkpoint.save(path, 3, method, optimizer)
@@ -30,9 +32,9 @@ def test_comes_back(saved: Path, small: Pretraining) -> None:
     state = checkpoint.load(saved)
     assert state is not None
     assert state.epochs == 3
-    other = build(Pretraining(seed=5, model=small.model, method=small.method), IMAGES)
+    other = built(replace(small, seed=5), IMAGES)
     state.restore_method(other)
-    for one, two in zip(other.state_dict().values(), build(small, IMAGES).state_dict().values(), strict=True):
+    for one, two in zip(other.state_dict().values(), built(small, IMAGES).state_dict().values(), strict=True):
         assert torch.equal(one, two)
 
 
@@ -86,14 +88,14 @@ def test_a_full_disk_is_an_os_error(saved: Path, small: Pretraining, monkeypatch
         return open("/dev/full", "wb")  # noqa: PTH123 - replacing() closes it
 
     monkeypatch.setattr(files, "_open_unnamed", on_the_full_device)
-    method = build(small, IMAGES)
+    method = built(small, IMAGES)
     with pytest.raises(OSError, match=r"No space left on device.*what it held before is kept"):
         checkpoint.save(saved, 4, method, torch.optim.SGD(method.encoder.parameters(), lr=0.1))
     assert saved.read_bytes() == before
 
 
-def test_another_model_is_named(saved: Path) -> None:
+def test_another_model_is_named(saved: Path, small: Pretraining) -> None:
     state = checkpoint.load(saved)
     assert state is not None
     with pytest.raises(CheckpointError, match="belongs to another model"):
-        state.restore_method(build(Pretraining(model=Model(features=7)), IMAGES))
+        state.restore_method(built(replace(small, encoder=SmallResNet(features=7)), IMAGES))

@@ -13,7 +13,7 @@ from infoassign_training import __main__, pipeline
 from infoassign_training.cli import run
 from infoassign_training.config import Pretraining
 
-SMALL = ["--epochs", "1", "--model.widths", "4", "8", "--model.features", "8", "--method.prototypes", "12"]
+SMALL = ["--epochs", "1", "--encoder.widths", "4", "8", "--encoder.features", "8", "--method.prototypes", "12"]
 
 
 def outcome(*command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -65,7 +65,7 @@ def test_resuming_takes_the_settings_of_the_run(tmp_path: Path, capsys: pytest.C
     assert "started with other settings: epochs was 1, now 7" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [["--batch-size", "5000"], ["--model.widths", "4", "4", "4", "4", "4"]])
+@pytest.mark.parametrize("wrong", [["--batch-size", "5000"], ["--encoder.widths", "4", "4", "4", "4", "4"]])
 def test_what_cannot_be_trained_touches_no_folder(
     wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

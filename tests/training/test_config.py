@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
+from digit_runs import with_method
 
-from infoassign_training.config import Augmentation, Model, Optimizer, Pretraining
+from infoassign_training.config import Optimizer, Pretraining
+from infoassign_training.data.augmentations import Distortions
 from infoassign_training.methods.settings import KINDS, Mira, Sela, Swav
+from infoassign_training.models.settings import SmallResNet
 from infoassign_training.recipes import RECIPES
 
 
@@ -17,12 +20,12 @@ from infoassign_training.recipes import RECIPES
         (lambda: Pretraining(epochs=-1), "epochs must not be negative .*; got -1"),
         (lambda: Pretraining(batch_size=1), "batch_size must be at least 2"),
         (lambda: Pretraining(seed=-1), "seed must be in"),
-        (lambda: Augmentation(rotation=-1), "augmentation.rotation must be finite and not negative; got -1"),
-        (lambda: Augmentation(noise=float("nan")), "augmentation.noise must be finite"),
-        (lambda: Augmentation(scale=0.5), "augmentation.scale must be at least 1"),
-        (lambda: Augmentation(blur=1.5), "augmentation.blur is a probability"),
-        (lambda: Model(widths=()), "model.widths must name at least one stage"),
-        (lambda: Model(features=0), "model sizes must be positive"),
+        (lambda: Distortions(rotation=-1), "augmentation.rotation must be finite and not negative; got -1"),
+        (lambda: Distortions(noise=float("nan")), "augmentation.noise must be finite"),
+        (lambda: Distortions(scale=0.5), "augmentation.scale must be at least 1"),
+        (lambda: Distortions(blur=1.5), "augmentation.blur is a probability"),
+        (lambda: SmallResNet(widths=()), "encoder.widths must name at least one stage"),
+        (lambda: SmallResNet(features=0), "encoder sizes must be positive"),
         (lambda: Swav(queue=-1), "method.queue must be finite and not negative"),
         (lambda: Sela(heads=()), "method.heads must be numbers of labels"),
         (lambda: Mira(prototypes=1), "method.prototypes must be at least 2"),
@@ -48,13 +51,13 @@ def test_impossible_settings_are_named(make: Callable[[], object], message: str)
 
 
 def test_settings_survive_json() -> None:
-    settings = Pretraining(epochs=7, model=Model(widths=(3, 5)), method=Mira(beta_end=0.5))
+    settings = Pretraining(epochs=7, encoder=SmallResNet(widths=(3, 5)), method=Mira(beta_end=0.5))
     assert Pretraining.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_of_every_method_survive_json(kind: str) -> None:
-    settings = Pretraining(method=KINDS[kind]())
+    settings = with_method(Pretraining(), KINDS[kind]())
     assert Pretraining.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
     with pytest.raises(ValueError, match=r"method\.kind must be one of mira, .*; got 'mirra'"):
         Pretraining.from_dict({"method": {"kind": "mirra"}})

@@ -5,11 +5,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
-from infoassign_training.config import Augmentation
+from infoassign_training.data.augmentations import Distortions
 from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import HELD_OUT, digits
 
-NOTHING = Augmentation(rotation=0, scale=1, aspect=0, shear=0, shift=0, elastic=0, gamma=0, blur=0, gain=0, noise=0)
+NOTHING = Distortions(rotation=0, scale=1, aspect=0, shear=0, shift=0, elastic=0, gamma=0, blur=0, gain=0, noise=0)
 
 
 @pytest.fixture(scope="module")
@@ -44,30 +44,30 @@ def test_no_distortion_gives_the_image_back(images: Tensor) -> None:
 
 
 def test_the_same_seed_gives_the_same_view_and_another_another(images: Tensor) -> None:
-    first, again, other = (random_view(images, Augmentation(), seeded(seed)) for seed in (0, 0, 1))
+    first, again, other = (random_view(images, Distortions(), seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
 
 
 def test_every_image_has_a_distortion_of_its_own(images: Tensor) -> None:
-    views = random_view(images[:1].expand(50, -1, -1, -1), Augmentation(), seeded())
+    views = random_view(images[:1].expand(50, -1, -1, -1), Distortions(), seeded())
     assert len(torch.unique(views.flatten(1), dim=0)) == 50
 
 
 @pytest.mark.parametrize("name", ["rotation", "aspect", "shear", "shift", "elastic", "gamma", "blur", "gain", "noise"])
 def test_every_setting_is_read(images: Tensor, name: str) -> None:
-    settings = Augmentation(**{**vars(NOTHING), name: getattr(Augmentation(), name)})
+    settings = Distortions(**{**vars(NOTHING), name: getattr(Distortions(), name)})
     assert not torch.allclose(random_view(images, settings, seeded()), images, atol=1e-2)
 
 
 def test_scale_is_read(images: Tensor) -> None:
-    settings = Augmentation(**{**vars(NOTHING), "scale": 1.5})
+    settings = Distortions(**{**vars(NOTHING), "scale": 1.5})
     assert not torch.allclose(random_view(images, settings, seeded()), images, atol=1e-2)
 
 
 def test_a_quarter_turn_is_the_exact_one(images: Tensor) -> None:
     """Angles up to 90 degrees are drawn; at the largest the view must be torch's own rot90, either way round."""
-    settings = Augmentation(**{**vars(NOTHING), "rotation": 90})
+    settings = Distortions(**{**vars(NOTHING), "rotation": 90})
     views = random_view(images[:1].expand(2000, -1, -1, -1), settings, seeded())
     for turn in (1, -1):
         nearest = (views - torch.rot90(images[:1], turn, dims=(2, 3))).abs().amax(dim=(1, 2, 3)).min()
@@ -78,7 +78,7 @@ def test_shift_moves_by_half_widths() -> None:
     """A shift of one half width moves the centre of mass by at most four of eight pixels, and does reach far."""
     point = torch.zeros(1, 1, 8, 8)
     point[..., 3:5, 3:5] = 1
-    settings = Augmentation(**{**vars(NOTHING), "shift": 0.5})
+    settings = Distortions(**{**vars(NOTHING), "shift": 0.5})
     views = random_view(point.expand(2000, -1, -1, -1), settings, seeded())
     columns = torch.arange(8.0) - 3.5
     centres = (views.sum(dim=(1, 2)) * columns).sum(dim=1) / views.sum(dim=(1, 2, 3))

@@ -1,35 +1,36 @@
 """Every method: its loss against what the papers say, and its labels against literal oracles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import digit_runs
 import numpy as np
 import pytest
 import torch
+from digit_runs import built, train, with_method
 from numpy.typing import NDArray
 
 import infoassign as ia
-from infoassign_training.config import Model, Pretraining
-from infoassign_training.data.digits import LabelledImages, digits
+from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import pretrain
-from infoassign_training.engine.pretrain import build
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
 from infoassign_training.methods.barlow_twins import BarlowTwins
 from infoassign_training.methods.build import method_of
 from infoassign_training.methods.deepcluster import DeepCluster
+from infoassign_training.methods.imsvd import Imsvd
 from infoassign_training.methods.method import Batch, Method, Moment
+from infoassign_training.methods.music import Music
 from infoassign_training.methods.sela import Sela
 from infoassign_training.methods.settings import KINDS
 from infoassign_training.methods.swav import Swav
 from infoassign_training.methods.vicreg import Vicreg
+from infoassign_training.models.settings import Projector
 
-SMALL = Pretraining(
-    epochs=2, batch_size=64, model=Model(widths=(4, 8), features=16, projector_hidden=16, projection=32)
-)
+SMALL = replace(digit_runs.SMALL, batch_size=64, projector=Projector(hidden=(16,), projection=32))
 CHOSEN: dict[str, settings.Settings] = {kind: make() for kind, make in KINDS.items()} | {
     "swav": settings.Swav(queue=96, queue_from_epoch=1),
     "sela": settings.Sela(heads=(12, 5), relabellings=3, label_views=2),
@@ -39,17 +40,16 @@ CHOSEN: dict[str, settings.Settings] = {kind: make() for kind, make in KINDS.ite
 
 @pytest.fixture(scope="module")
 def images() -> LabelledImages:
-    whole = digits()[0]
-    return LabelledImages(whole.images[:200], whole.classes[:200])
+    return digit_runs.some(200)
 
 
 def trained(chosen: settings.Settings, images: LabelledImages, folder: Path, epochs: int = 2) -> tuple[Method, Run]:
     """Train anew, or go on with the run in the folder."""
-    wanted = replace(SMALL, method=chosen, epochs=epochs)
+    wanted = replace(with_method(SMALL, chosen), epochs=epochs)
     if not Run(folder).settings.exists():
         with open_run(folder, "small", wanted):
             pass
-    return pretrain.train(build(wanted, images), wanted, images, Run(folder)), Run(folder)
+    return train(wanted, images, Run(folder)), Run(folder)
 
 
 def batch(images: LabelledImages, number: int = 40) -> Batch:
@@ -63,7 +63,7 @@ def embeddings() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", CHOSEN)
 def test_training_changes_the_encoder_and_is_logged(kind: str, images: LabelledImages, tmp_path: Path) -> None:
-    initial = build(replace(SMALL, method=CHOSEN[kind]), images).encoder.state_dict()
+    initial = built(with_method(SMALL, CHOSEN[kind]), images).encoder.state_dict()
     method, run = trained(CHOSEN[kind], images, tmp_path)
     assert all(bool(parameter.isfinite().all()) for parameter in method.parameters())
     assert not torch.equal(next(iter(initial.values())), next(method.encoder.parameters()))
@@ -81,7 +81,7 @@ def test_training_changes_the_encoder_and_is_logged(kind: str, images: LabelledI
 def test_resumed_ends_like_one_that_was_not(kind: str, images: LabelledImages, tmp_path: Path) -> None:
     """Queue, labels and potentials are part of the state."""
     whole, _ = trained(CHOSEN[kind], images, tmp_path / "whole", epochs=3)
-    wanted = replace(SMALL, method=CHOSEN[kind], epochs=3)
+    wanted = replace(with_method(SMALL, CHOSEN[kind]), epochs=3)
     with open_run(tmp_path / "cut", "small", wanted) as run:
         stop = KeyboardInterrupt()
         original = pretrain._finite_step
@@ -96,7 +96,7 @@ def test_resumed_ends_like_one_that_was_not(kind: str, images: LabelledImages, t
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pretrain, "_finite_step", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                pretrain.train(build(wanted, images), wanted, images, run)
+                train(wanted, images, run)
     resumed, _ = trained(CHOSEN[kind], images, tmp_path / "cut", epochs=3)
     expected, found = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
@@ -114,7 +114,7 @@ def sinkhorn_knopp(scores: NDArray[np.float64], epsilon: float, iterations: int)
 
 
 def test_swav_labels_by_the_papers_listing(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Swav(prototypes=12)), images)
+    method = built(with_method(SMALL, settings.Swav(prototypes=12)), images)
     assert isinstance(method, Swav)
     cosines = 2 * torch.rand(40, 12, generator=torch.Generator().manual_seed(0)) - 1
     expected = sinkhorn_knopp(cosines.double().numpy(), 0.05, 3)
@@ -122,7 +122,7 @@ def test_swav_labels_by_the_papers_listing(images: LabelledImages) -> None:
 
 
 def test_swav_loss_is_the_swapped_prediction(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Swav(prototypes=12)), images)
+    method = built(with_method(SMALL, settings.Swav(prototypes=12)), images)
     assert isinstance(method, Swav)
     given = batch(images)
     step = method(given, Moment(0, 9, 3))
@@ -157,12 +157,12 @@ def test_local_crops_predict_the_labels_of_both_global_views(kind: str) -> None:
 
 
 def test_swav_uses_its_queue_when_it_is_full(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Swav(queue=60, queue_from_epoch=1)), images)
+    method = built(with_method(SMALL, settings.Swav(queue=60, queue_from_epoch=1)), images)
     given = batch(images)
     sizes = [len(method(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 3)]
     # Two batches of 40 fill it; the first epoch of three steps leaves it alone.
     assert sizes == [40, 40, 100]
-    early = build(replace(SMALL, method=settings.Swav(queue=60, queue_from_epoch=0)), images)
+    early = built(with_method(SMALL, settings.Swav(queue=60, queue_from_epoch=0)), images)
     assert [len(early(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 2)] == [40, 40, 100]
 
 
@@ -176,7 +176,7 @@ def passes(images: LabelledImages) -> Any:
 
 def test_sela_labels_all_images_in_even_shares(images: LabelledImages) -> None:
     chosen = settings.Sela(heads=(12, 5), relabellings=4, label_views=2)
-    method = build(replace(SMALL, method=chosen), images).train(False)
+    method = built(with_method(SMALL, chosen), images).train(False)
     assert isinstance(method, Sela)
     found = method.before(Moment(0, 90, 30), passes(images))
     with torch.no_grad():
@@ -194,7 +194,7 @@ def test_sela_labels_all_images_in_even_shares(images: LabelledImages) -> None:
 
 
 def test_sela_learns_the_labels_of_every_head(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=CHOSEN["sela"]), images)
+    method = built(with_method(SMALL, CHOSEN["sela"]), images)
     assert isinstance(method, Sela)
     method.before(Moment(0, 9, 3), passes(images))
     given = batch(images)
@@ -209,7 +209,7 @@ def test_sela_learns_the_labels_of_every_head(images: LabelledImages) -> None:
 
 
 def test_deepcluster_clusters_once_an_epoch_and_starts_the_head_anew(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.DeepCluster(clusters=6, every_epochs=2)), images)
+    method = built(with_method(SMALL, settings.DeepCluster(clusters=6, every_epochs=2)), images)
     assert isinstance(method, DeepCluster)
     before = method.head.weight.clone()
     assert len(method.before(Moment(0, 18, 3), passes(images))) == 1
@@ -242,7 +242,7 @@ def test_vicreg_is_the_papers_formula() -> None:
 
 @pytest.mark.parametrize("kind", ["music", "imsvd"])
 def test_joint_entropy_methods_use_the_librarys_loss(kind: str, images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=CHOSEN[kind]), images)
+    method = built(with_method(SMALL, CHOSEN[kind]), images)
     given = batch(images)
     loss = method(given, Moment(0, 9, 3)).loss
     with torch.no_grad():
@@ -259,13 +259,127 @@ def test_only_the_supervised_baseline_sees_classes(images: LabelledImages) -> No
     for kind, chosen in CHOSEN.items():
         losses = []
         for some in (given, blind):
-            method = build(replace(SMALL, method=chosen), images)
+            method = built(with_method(SMALL, chosen), images)
             method.before(Moment(0, 9, 3), passes(images))
             losses.append(float(method(some, Moment(0, 9, 3)).loss.detach()))
         assert (losses[0] != losses[1]) == (kind == "supervised")
 
 
 def test_segments_that_do_not_fit_are_named(images: LabelledImages) -> None:
-    method = build(replace(SMALL, method=settings.Music(segment_size=7)), images)
+    method = built(with_method(SMALL, settings.Music(segment_size=7)), images)
     with pytest.raises(ValueError, match="segment_size"):
         method(batch(images), Moment(0, 9, 3))
+
+
+def diagonal_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """DE of codes (N, M, D): the cells d' = d'' of the blocks m' = m'', as MUSIC's eq. 5 divides them."""
+    joint = np.einsum("imd,ind->imnd", p, q).mean(axis=0)
+    segments = range(p.shape[1])
+    return float(sum((joint[m, m] * np.log(joint[m, m])).sum() for m in segments) / len(segments))
+
+
+def off_diagonal_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """OE: all cells of the blocks of two different segments."""
+    joint = np.einsum("ima,inb->mnab", p, q) / len(p)
+    pairs = [(m, n) for m in range(p.shape[1]) for n in range(p.shape[1]) if m != n]
+    return float(sum((joint[pair] * np.log(joint[pair])).sum() for pair in pairs) / len(pairs))
+
+
+def inner_product(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """TI, of MUSIC's listing and IMSVD's eq. 11."""
+    return float(-np.log((p * q).sum(axis=2)).mean())
+
+
+def cross_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """TIC, of the sentence after MUSIC's eq. 4."""
+    return float(-(p * np.log(q)).sum() / (p.shape[0] * p.shape[1]))
+
+
+ABLATION: dict[str, tuple[dict[str, Any], list[tuple[float, Callable[..., float]]]]] = {
+    "DE+OE": ({"invariance_weight": 0}, [(1, diagonal_entropy), (1, off_diagonal_entropy)]),
+    "OE+TI": ({"diagonal_weight": 0}, [(1, off_diagonal_entropy), (1, inner_product)]),
+    "DE+OE+TIC": (
+        {"invariance": "cross-entropy"},
+        [(1, diagonal_entropy), (1, off_diagonal_entropy), (1, cross_entropy)],
+    ),
+    "DE+OE+TI": ({}, [(1, diagonal_entropy), (1, off_diagonal_entropy), (1, inner_product)]),
+    "weighed": (
+        {"diagonal_weight": 0.3, "off_diagonal_weight": 1.7, "invariance_weight": 0.6},
+        [(0.3, diagonal_entropy), (1.7, off_diagonal_entropy), (0.6, inner_product)],
+    ),
+}
+"""Rows of MUSIC's table 8 and IMSVD's table VIII, and one of other weights: as settings and as formulas."""
+
+
+@pytest.mark.parametrize("row", ABLATION)
+@pytest.mark.parametrize("kind", ["music", "imsvd"])
+def test_the_ablation_is_the_papers_formulas(kind: str, row: str) -> None:
+    """The gradient too, by central differences in every embedding."""
+    segments, units = 3, 4
+    chosen, terms = ABLATION[row]
+
+    def literal(z: NDArray[np.float64]) -> float:
+        powers = np.exp(z.reshape(2, -1, segments, units))
+        codes = powers / powers.sum(axis=3, keepdims=True)
+        return sum(weight * term(*codes) for weight, term in terms)
+
+    parts = torch.nn.Identity(), torch.nn.Identity()
+    method: Music | Imsvd
+    if kind == "music":
+        method = Music(*parts, settings.Music(segment_size=units, **chosen))
+    else:
+        method = Imsvd(*parts, settings.Imsvd(units=units, **chosen))
+    z = np.random.default_rng(0).normal(size=(2, 5, segments * units))
+    given = torch.from_numpy(z).requires_grad_()
+    found = torch.stack(list(method.terms(given[0], given[1]).values())).sum()
+    assert float(found.detach()) == pytest.approx(literal(z), rel=1e-12)
+    (gradient,) = torch.autograd.grad(found, given)
+    step = 1e-5
+    slopes = np.array(
+        [(literal(z + d) - literal(z - d)) / (2 * step) for d in step * np.eye(z.size).reshape(-1, *z.shape)]
+    )
+    np.testing.assert_allclose(gradient.numpy(), slopes.reshape(z.shape), rtol=0, atol=1e-9)
+
+
+def test_lambda_of_imsvd_weighs_both_entropies() -> None:
+    first, second = (z[:, :6] for z in embeddings())
+    losses = [
+        sum(Imsvd(torch.nn.Identity(), torch.nn.Identity(), chosen).terms(first, second).values())
+        for chosen in (
+            settings.Imsvd(units=3, entropy_weight=0.5, diagonal_weight=0.6, off_diagonal_weight=2),
+            settings.Imsvd(units=3, diagonal_weight=0.3),
+        )
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["music", "imsvd"])
+@pytest.mark.parametrize("weight", ["diagonal_weight", "off_diagonal_weight", "invariance_weight"])
+def test_a_term_left_out_still_trains(kind: str, weight: str, images: LabelledImages) -> None:
+    method = build(replace(SMALL, method=replace(KINDS[kind](), **{weight: 0})), images)  # type: ignore[arg-type]
+    method(batch(images), Moment(0, 9, 3)).loss.backward()
+    gradients = [parameter.grad for parameter in method.encoder.parameters()]
+    assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+@pytest.mark.parametrize("kind", [settings.Music, settings.Imsvd])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"diagonal_weight": 0, "off_diagonal_weight": 0, "invariance_weight": 0}, "must not all be 0"),
+        ({"diagonal_weight": -1}, "method.diagonal_weight must be finite and not negative; got -1"),
+        ({"off_diagonal_weight": float("inf")}, "method.off_diagonal_weight must be finite"),
+        ({"invariance_weight": float("nan")}, "method.invariance_weight must be finite"),
+        ({"invariance": "TIC"}, "method.invariance must be inner-product or cross-entropy; got 'TIC'"),
+        ({"temperature": 0}, "method.temperature must be positive"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(kind: Any, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**wrong)
+
+
+def test_lambda_of_imsvd_may_not_leave_nothing() -> None:
+    settings.Imsvd(entropy_weight=0)
+    with pytest.raises(ValueError, match="entropy_weight and invariance_weight must not both be 0"):
+        settings.Imsvd(entropy_weight=0, invariance_weight=0)

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 import torchvision
+from digit_runs import built
 from torch import nn
 
 import infoassign as ia
 from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import LabelledImages
-from infoassign_training.engine.pretrain import build
 from infoassign_training.methods.method import Batch, Moment
 from infoassign_training.methods.mira import Mira
 from infoassign_training.models import alexnet
@@ -26,7 +26,7 @@ MIDWAY = Moment(5, 10, 2)
 
 @pytest.fixture
 def method(small: Pretraining) -> Mira:
-    method = build(small, IMAGES)
+    method = built(small, IMAGES)
     assert isinstance(method, Mira)
     return method
 
@@ -198,10 +198,10 @@ def test_prototype_logits_are_cosines() -> None:
 def test_weights_depend_on_the_seed_alone(small: Pretraining) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = build(small, IMAGES)
+    first = built(small, IMAGES)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    second = build(small, IMAGES)
+    second = built(small, IMAGES)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 

@@ -1,34 +1,36 @@
 """The training loop: what it learns from, what it keeps, how it stops."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import digit_runs
 import pytest
 import torch
+from digit_runs import built, feed, some
 
-from infoassign_training.config import Model, Optimizer, Pretraining
+from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.digits import LabelledImages, digits
-from infoassign_training.engine import checkpoint, pretrain
-from infoassign_training.engine.pretrain import TrainingError, alarm, build
+from infoassign_training.engine import checkpoint
+from infoassign_training.engine import feed as feeds
+from infoassign_training.engine.feed import feed_of
+from infoassign_training.engine.pretrain import TrainingError, alarm
+from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.methods.mira import Mira
 from infoassign_training.methods.settings import Mira as Settings
+from infoassign_training.models.settings import SmallResNet
 
 
 def train(settings: Pretraining, images: LabelledImages, run: Run) -> Mira:
     """Train from initial weights, or from the run's checkpoint."""
-    method = pretrain.train(build(settings, images), settings, images, run)
+    method = digit_runs.train(settings, images, run)
     assert isinstance(method, Mira)
     return method
-
-
-def some(number: int) -> LabelledImages:
-    images = digits()[0]
-    return LabelledImages(images.images[:number], images.classes[:number])
 
 
 def new_run(folder: Path, settings: Pretraining) -> Run:
@@ -74,9 +76,9 @@ def test_training_lowers_the_loss(tmp_path: Path, small: Pretraining) -> None:
 def test_prototypes_are_frozen_at_first_and_learn_afterwards(
     tmp_path: Path, small: Pretraining, images: LabelledImages
 ) -> None:
-    built = build(small, images)
-    assert isinstance(built, Mira)
-    initial = built.prototypes.weight
+    method = built(small, images)
+    assert isinstance(method, Mira)
+    initial = method.prototypes.weight
     settings = replace(small, epochs=1)
     frozen = train(settings, images, new_run(tmp_path / "frozen", settings))
     settings = replace(settings, method=replace(small.method, freeze_prototypes_epochs=0))
@@ -107,7 +109,7 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "import os, sys, json, torch, pathlib\n"
         "torch.set_num_threads(1)\n"
         "from infoassign_training.config import Pretraining\n"
-        "from infoassign_training.data.digits import LabelledImages, digits\n"
+        "import digit_runs\n"
         "from infoassign_training.engine import pretrain\n"
         "from infoassign_training.engine.run import Run\n"
         "step, calls = pretrain._finite_step, []\n"
@@ -117,11 +119,11 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "    return step(*arguments)\n"
         "pretrain._finite_step = fatal\n"
         "run = Run(pathlib.Path(sys.argv[1]))\n"
-        "settings, images = run.read().settings, digits()[0]\n"
-        "images = LabelledImages(images.images[:300], images.classes[:300])\n"
-        "pretrain.train(pretrain.build(settings, images), settings, images, run)\n"
+        "digit_runs.train(run.read().settings, digit_runs.some(300), run)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(run.folder)], check=False, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(digit_runs.__file__).parent)}
+    command = [sys.executable, "-c", script, str(run.folder)]
+    killed = subprocess.run(command, check=False, capture_output=True, env=environment)
     assert killed.returncode == -9
     assert [record["epoch"] for record in run.records()] == [1, 2]
     # What a kill between the line and the checkpoint of the third epoch would leave.
@@ -142,7 +144,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, small: Pretraining,
 
 
 def test_the_teacher_follows_the_student(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
-    initial = build(small, images).get_submodule("teacher").state_dict()
+    initial = built(small, images).get_submodule("teacher").state_dict()
     trained = train(small, images, new_run(tmp_path, small))
     student = torch.nn.Sequential(trained.encoder, trained.projector)
     for name, parameter in trained.teacher.named_parameters():
@@ -163,14 +165,14 @@ def test_every_epoch_and_every_view_is_drawn_anew(
     tmp_path: Path, small: Pretraining, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
-    original = pretrain.random_view
+    original = feeds.random_view
 
     def spy(batch: torch.Tensor, *arguments: Any) -> torch.Tensor:
         view = original(batch, *arguments)
         drawn.append((batch, view))
         return view
 
-    monkeypatch.setattr(pretrain, "random_view", spy)
+    monkeypatch.setattr(feeds, "random_view", spy)
     train(small, images, new_run(tmp_path, small))
     assert len(drawn) == 8  # two epochs of two steps of two views
     for (batch, view), (same_batch, other_view) in zip(drawn[::2], drawn[1::2], strict=True):
@@ -205,16 +207,13 @@ def test_divergence_in_the_first_epoch_says_that_nothing_is_kept(
     assert not run.checkpoint.exists()
 
 
-def test_what_cannot_be_trained_is_refused(
-    small: Pretraining, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(TrainingError, match="batch_size 301 is larger than the 300 training images"):
-        build(replace(small, batch_size=301), images)
-    with pytest.raises(TrainingError, match=r"model\.widths do not fit the images: 5 stages need"):
-        build(replace(small, model=Model(widths=(4,) * 5)), images)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="--nproc-per-node 1"):
-        build(small, images)
+def test_what_cannot_be_trained_is_refused(small: Pretraining, images: LabelledImages) -> None:
+    with pytest.raises(ValueError, match="batch_size 301 is larger than the 300 images"):
+        feed(replace(small, batch_size=301), images)
+    with pytest.raises(ValueError, match=r"5 stages of encoder\.widths need"):
+        built(replace(small, encoder=SmallResNet(widths=(4,) * 5)), images)
+    with pytest.raises(ValueError, match=r"batch_size 100 is that of all 3 .*; take 99 or 102"):
+        feed_of(replace(small, batch_size=100), Place(0, 3), torch.device("cpu"))
 
 
 def test_what_sets_off_the_alarm(small: Pretraining) -> None:

@@ -17,6 +17,8 @@ EDGES = {2: [[0, 12, 23], [0, 19, 23]], 3: [[0, 9, 9, 23]]}  # of three ranks on
 LOSSES: list[Any] = [
     partial(ia.imsvd_loss, units=SIZES, entropy_weight=0.7),
     partial(ia.music_loss, segment_size=SIZES, invariance="cross-entropy", normalization="grid"),
+    partial(ia.imsvd_loss, units=SIZES, diagonal_weight=0),
+    partial(ia.music_loss, segment_size=SIZES, diagonal_weight=0.3, invariance_weight=0),
 ]
 
 

@@ -86,7 +86,7 @@ def test_the_page_shows_the_numbers_and_the_settings(page: Page, finished_run: A
         for value in scores.values():
             assert f"{value:.4f}" in page.text
     assert "--method.beta-start" in page.text
-    assert "--model.widths" in page.text
+    assert "--encoder.widths" in page.text
 
 
 def test_the_report_can_be_made_again(finished_run: Any) -> None:

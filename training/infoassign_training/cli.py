@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | report | recipes``.
+"""The command line: ``infoassign pretrain | report | recipes | pack``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,9 @@ import tyro
 
 import infoassign
 from infoassign_training.config import Pretraining
+from infoassign_training.data.settings import Digits, Folder, named
 from infoassign_training.errors import UserError
-from infoassign_training.recipes import RECIPES
+from infoassign_training.recipes import RECIPES, Recipe
 
 PROGRAM = "infoassign"
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
@@ -30,6 +32,9 @@ class Pretrain:
     out: Path
     """Folder of the run: settings, log, checkpoint, metrics, report and pictures."""
     settings: Annotated[Pretraining, tyro.conf.arg(name="")]
+    data: str | None = None
+    """Where the images are: a folder, or KIND:WHERE to read others than the recipe names, as in folder:pictures,
+    packed:imagenet-256, cifar10:/data or hub:uoft-cs/cifar10; synthetic for noise."""
     resume: bool = False
     """Continue the run in the folder after its last whole epoch, with the settings it was started with."""
     overwrite: bool = False
@@ -64,34 +69,55 @@ def _recipe_among(options: Sequence[str]) -> str | None:
 
 def _pretrain(recipe: str, options: Sequence[str]) -> None:
     """Parse the options over the settings of the recipe, or of the run to resume; train, evaluate, report."""
-    if recipe not in RECIPES:
-        near = get_close_matches(recipe, RECIPES, n=1, cutoff=0)[0]
-        raise UserError(f"no recipe is called {recipe!r}; did you mean {near!r}? `{PROGRAM} recipes` lists them all")
-    command = _parse(recipe, RECIPES[recipe].settings, options)
+    command = _parse(recipe, _known(recipe).settings, options)
     if command.resume:
         from infoassign_training.engine.run import Run
 
         # What the run was started with need not be said again; what is said must agree with it.
         command = _parse(recipe, Run(command.out).read().settings, options)
-    sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
     import torch
 
     from infoassign_training import pipeline
 
-    if "OMP_NUM_THREADS" not in os.environ:
+    if "OMP_NUM_THREADS" not in os.environ and isinstance(command.settings.data, Digits):
         # Images of 8 x 8: several threads are no faster, and on a busy machine wait for each other most of the time.
         torch.set_num_threads(1)
     scores = pipeline.pretrain(
         recipe, command.settings, command.out, resume=command.resume, overwrite=command.overwrite
     )
-    sys.stdout.write(f"\n{_table(scores)}\n\nReport: {command.out / 'report.html'}\n")
+    if first:
+        _say_results(scores, command.out)
+
+
+def _known(recipe: str) -> Recipe:
+    if recipe not in RECIPES:
+        near = get_close_matches(recipe, RECIPES, n=1, cutoff=0)[0]
+        raise UserError(f"no recipe is called {recipe!r}; did you mean {near!r}? `{PROGRAM} recipes` lists them all")
+    return RECIPES[recipe]
+
+
+def _say_results(scores: dict[str, dict[str, float]], run: Path) -> None:
+    if scores:
+        sys.stdout.write(f"\n{_table(scores)}\n")
+    sys.stdout.write(f"\nReport: {run / 'report.html'}\n")
 
 
 def _parse(recipe: str, settings: Pretraining, options: Sequence[str]) -> Pretrain:
+    """Parse the options of a recipe; ``--data`` first, since it decides which settings of the data there are."""
+    words = [option.partition("=")[2] for option in options if option.startswith("--data=")]
+    words += [word for option, word in pairwise(options) if option == "--data"]
+    try:
+        data = named(words[-1], settings.data) if words else settings.data
+        settings = replace(settings, data=data)
+    except ValueError as error:
+        raise UserError(f"--data {words[-1]}: {error}") from error
     command = tyro.cli(
         Pretrain,
         default=Pretrain(out=tyro.MISSING, settings=settings),
-        description=f"{RECIPES[recipe].summary}: train an encoder, evaluate it beside raw pixels, write a report.",
+        description=f"{RECIPES[recipe].summary}: train an encoder, and write a report.",
         prog=f"{PROGRAM} pretrain {recipe}",
         args=options,
         config=FLAGS,
@@ -120,18 +146,40 @@ def _other(arguments: Sequence[str]) -> None:
         from infoassign_training import pipeline
 
         run = run.expanduser()
-        scores = pipeline.report(run)
-        sys.stdout.write(f"\n{_table(scores)}\n\nReport: {run / 'report.html'}\n")
+        _say_results(pipeline.report(run), run)
 
-    def recipes() -> None:
-        """List what can be run."""
-        for recipe in RECIPES.values():
-            sys.stdout.write(
-                f"{recipe.name}\n    {recipe.summary}\n    needs     {recipe.needs}\n    expected  {recipe.expected}\n"
-            )
-        sys.stdout.write(f"\nRun one with `{PROGRAM} pretrain RECIPE --out FOLDER`.\n")
+    def recipes(name: tyro.conf.Positional[str] = "") -> None:
+        """List what can be run, or show one recipe with all its settings.
 
-    commands: dict[str, Any] = {"pretrain": pretrain, "report": report, "recipes": recipes}
+        Args:
+            name: A recipe to show; a part of a name lists those that have it.
+        """
+        sys.stdout.write(_shown(RECIPES[name]) if name in RECIPES else _listed(name))
+
+    def pack(
+        images: tyro.conf.Positional[str], out: Path, size: int = 256, quality: int = 90, workers: int = 2
+    ) -> None:
+        """Write images to few large files, scaled down, from which training reads faster.
+
+        Args:
+            images: The images: a folder with a folder for every class, or KIND:WHERE as for `pretrain --data`
+                (folder:pictures for a folder without classes).
+            out: The folder to write, which must not be there yet; `pretrain --data` takes it.
+            size: Length of the shorter side, in pixels; images are never enlarged.
+            quality: Of the JPEG files, 1 to 95. Those that are small enough keep their bytes.
+            workers: Processes that decode and encode.
+        """
+        from infoassign_training.data import packed
+        from infoassign_training.data.build import images_of
+
+        try:
+            source = images_of(named(images, Folder(labelled=True)))
+            found = packed.pack(source, out.expanduser(), size=size, quality=quality, workers=workers)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        sys.stdout.write(f"{len(found)} images of {len(found.names)} classes in {out}\n")
+
+    commands: dict[str, Any] = {"pretrain": pretrain, "report": report, "recipes": recipes, "pack": pack}
     tyro.extras.subcommand_cli_from_dict(
         commands,
         prog=PROGRAM,
@@ -139,6 +187,41 @@ def _other(arguments: Sequence[str]) -> None:
         args=arguments,
         config=FLAGS,
     )
+
+
+def _listed(part: str) -> str:
+    """List recipes, a line each, by where they come from."""
+    found = [recipe for recipe in RECIPES.values() if part in recipe.name]
+    if not found:
+        near = get_close_matches(part, RECIPES, n=1, cutoff=0)[0]
+        raise UserError(f"no recipe has {part!r} in its name; did you mean {near!r}?")
+    lines = []
+    width = max(len(recipe.name) for recipe in found)
+    for source, group in groupby(found, key=lambda recipe: recipe.source):
+        lines.append(f"{source}")
+        for recipe in group:
+            reached = recipe.measured or recipe.published
+            lines.append(f"  {recipe.name:<{width}}  {recipe.summary}; {recipe.hardware}, {recipe.hours}; {reached}")
+    lines.append(f"\n`{PROGRAM} recipes NAME` shows one; `{PROGRAM} pretrain NAME --out FOLDER` runs it.")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(recipe: Recipe) -> str:
+    """Show all there is to say of a recipe."""
+    place = "" if isinstance(recipe.settings.data, Digits) else " --data WHERE"
+    facts = {
+        "from": recipe.source,
+        "hardware": recipe.hardware,
+        "hours": recipe.hours,
+        "published": recipe.published or "nothing",
+        "measured": recipe.measured or "not run",
+        "run it": f"{PROGRAM} pretrain {recipe.name}{place} --out FOLDER",
+    }
+    lines = [recipe.name, f"  {recipe.summary}"]
+    lines += [f"  {name:<10} {fact}" for name, fact in facts.items()]
+    lines += ["settings"]
+    lines += [f"  {name:<36} {value}" for name, value in recipe.settings.flat().items()]
+    return "\n".join(lines) + "\n"
 
 
 def _table(scores: dict[str, dict[str, float]]) -> str:

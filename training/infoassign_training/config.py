@@ -60,7 +60,7 @@ class Optimizer:
         require(not (self.drops and shaped), "optimizer.warmup_start and final are of no use with optimizer.drops")
 
 
-Union = tyro.conf.AvoidSubcommands
+Union: Any = tyro.conf.AvoidSubcommands
 """Marks settings whose kind is the recipe's; the command line changes what is in them."""
 KINDS: Mapping[str, Mapping[str, type[Any]]] = {
     "data": sources.KINDS,
@@ -121,7 +121,9 @@ class Pretraining:
             found == self.method.views,
             f"method {kind} takes augmentation.global_views {self.method.views}; got {found}",
         )
-        require(self.method.local_views or not local, f"method {kind} has no use for augmentation.local_views; got {local}")
+        require(
+            self.method.local_views or not local, f"method {kind} has no use for augmentation.local_views; got {local}"
+        )
 
     @property
     def image_size(self) -> int:
@@ -129,14 +131,15 @@ class Pretraining:
         return 8 if isinstance(self.augmentation, augmentations.Distortions) else self.augmentation.global_size
 
     def flat(self) -> dict[str, Any]:
-        """Return every setting by its name on the command line.
+        """Return every setting by its name on the command line, and the kinds that a recipe chose.
 
         Examples
         --------
-        >>> Pretraining(epochs=3).flat()["epochs"], Pretraining().flat()["method.beta-start"]
-        (3, 0.75)
+        >>> flat = Pretraining(epochs=3).flat()
+        >>> flat["epochs"], flat["method.kind"], flat["method.beta-start"]
+        (3, 'mira', 0.75)
         """
-        return _flat(asdict(self))
+        return _flat(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what :meth:`from_dict` takes, made of what JSON has."""

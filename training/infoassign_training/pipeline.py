@@ -3,21 +3,29 @@
 import json
 from pathlib import Path
 
+import torch
+
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
-from infoassign_training.data.digits import digits
-from infoassign_training.engine import checkpoint
-from infoassign_training.engine.pretrain import build, train
+from infoassign_training.data.digits import LabelledImages, digits
+from infoassign_training.data.settings import Digits
+from infoassign_training.engine import checkpoint, ranks
+from infoassign_training.engine.feed import Feed, feed_of
+from infoassign_training.engine.pretrain import TrainingError, train
 from infoassign_training.engine.run import Run, RunError, open_run
 from infoassign_training.evaluation.suite import Scores, evaluate
 from infoassign_training.figures.report import write_report
+from infoassign_training.methods.build import build
+from infoassign_training.methods.labels import write_labels
 from infoassign_training.methods.method import Method
 
 
 def pretrain(
     recipe: str, settings: Pretraining, folder: Path, *, resume: bool = False, overwrite: bool = False
 ) -> dict[str, Scores]:
-    """Train on the digits' training images, evaluate on the held-out ones, and write everything to a folder.
+    """Train, and write everything to a folder; on the digits, evaluate on the held-out ones, too.
+
+    Under torchrun every process calls this.
 
     Parameters
     ----------
@@ -33,22 +41,32 @@ def pretrain(
     Returns
     -------
     dict
-        The scores by representation (features, pixels) and protocol.
+        The scores by representation (features, pixels) and protocol; empty but for the digits.
 
     Raises
     ------
     UserError
-        If the folder, the settings or the checkpoint do not allow it, or training diverges.
+        If the folder, the settings, the images or the checkpoint do not allow it, or training diverges.
     """
-    images = digits()[0]
-    # Whatever cannot be trained is refused before the folder is touched.
-    method = build(settings, images)
-    with open_run(folder, recipe, settings, resume=resume, overwrite=overwrite) as run:
-        return _finish(run, train(method, settings, images, run))
+    try:
+        with ranks.joined(settings.device) as (place, device):
+            # Whatever cannot be trained is refused before the folder is touched.
+            feed = feed_of(settings, place, device)
+            method = _method(settings, feed, device)
+            if place.rank:
+                ranks.wait()
+                train(method, settings, feed, Run(folder), place)
+                return {}
+            with open_run(folder, recipe, settings, resume=resume, overwrite=overwrite) as run:
+                ranks.wait()
+                train(method, settings, feed, run, place)
+                return _finish(run, settings, method.cpu())
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 def report(folder: Path) -> dict[str, Scores]:
-    """Evaluate the model of a run again and write its report anew; see :func:`pretrain`.
+    """Write the report of a run anew, and on the digits evaluate its model again; see :func:`pretrain`.
 
     Raises
     ------
@@ -57,7 +75,6 @@ def report(folder: Path) -> dict[str, Scores]:
     """
     run = Run(folder)
     settings = run.read().settings
-    method = build(settings, digits()[0])
     with run.locked():
         state = checkpoint.load(run.checkpoint)
         if settings.epochs and (state is None or state.epochs < settings.epochs):
@@ -65,14 +82,28 @@ def report(folder: Path) -> dict[str, Scores]:
             raise RunError(f"{folder} is trained for {done} of {settings.epochs} epochs; finish it with --resume")
         if settings.epochs and not run.records():
             raise RunError(f"{run.log} is missing or empty; without it there are no learning curves to draw")
+        cpu = torch.device("cpu")
+        method = _method(settings, feed_of(settings, ranks.Place(), cpu), cpu)
         if state is not None:
             state.restore_method(method)
-        return _finish(run, method)
+        return _finish(run, settings, method)
 
 
-def _finish(run: Run, method: Method) -> dict[str, Scores]:
-    train_images, held_out = digits()
-    scores = evaluate(method.encoder, train_images, held_out)
-    write_text(run.metrics, json.dumps(scores, indent=2) + "\n")
+def _method(settings: Pretraining, feed: Feed, device: torch.device) -> Method:
+    method = build(settings, images=feed.images, classes=feed.classes)
+    method.prepare()
+    return method.to(device)
+
+
+def _finish(run: Run, settings: Pretraining, method: Method) -> dict[str, Scores]:
+    scores: dict[str, Scores] = {}
+    train_images: LabelledImages | None = None
+    kept = method.pseudo_labels()
+    if kept is not None and settings.epochs:
+        write_labels(run.labels, kept.numpy())
+    if isinstance(settings.data, Digits):
+        train_images, held_out = digits()
+        scores = evaluate(method.encoder, train_images, held_out)
+        write_text(run.metrics, json.dumps(scores, indent=2) + "\n")
     write_report(run, method=method, train=train_images, scores=scores)
     return scores

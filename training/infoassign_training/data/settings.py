@@ -43,9 +43,12 @@ class Chosen:
 
     def __post_init__(self) -> None:
         require(self.imbalance in ("full", "light", "heavy"), f"no such data.imbalance: {self.imbalance!r}")
-        require(0 <= self.imbalance_seed < 2**31, f"data.imbalance_seed must be in [0, 2**31); got {self.imbalance_seed}")
         require(
-            self.imbalance != "full" or self.imbalance_seed == 0, "data.imbalance_seed is of no use without data.imbalance"
+            0 <= self.imbalance_seed < 2**31, f"data.imbalance_seed must be in [0, 2**31); got {self.imbalance_seed}"
+        )
+        require(
+            self.imbalance != "full" or self.imbalance_seed == 0,
+            "data.imbalance_seed is of no use without data.imbalance",
         )
 
 
@@ -111,8 +114,8 @@ def named(words: str, default: Source) -> Source:
     Parameters
     ----------
     words
-        A folder alone is where the images of `default` lie, either as files or as ``infoassign pack`` wrote them. KIND is
-        one of `KINDS` or of `NAMED`.
+        KIND is one of `KINDS` or of `NAMED`. A folder alone is where the images of `default` lie, either as files or as
+        ``infoassign pack`` wrote them.
     default
         What the recipe has; which images of it take part is kept.
 
@@ -123,23 +126,25 @@ def named(words: str, default: Source) -> Source:
 
     Examples
     --------
-    >>> named("/data/imagenet", Torchvision(class_list="hundred.txt"))
-    Torchvision(class_list='hundred.txt', imbalance='full', imbalance_seed=0, name='imagenet', root='/data/imagenet', split='train', download=False)
-    >>> named("folder:pictures", Torchvision()).root, named("cifar10:/data", Torchvision()).name
-    ('pictures', 'cifar10')
+    >>> source = named("/data/imagenet", Torchvision(name="imagenet", class_list="hundred.txt"))
+    >>> source.name, source.root, source.class_list
+    ('imagenet', '/data/imagenet', 'hundred.txt')
+    >>> named("folder:pictures", source).class_list, named("cifar10:/data", Torchvision()).name
+    ('hundred.txt', 'cifar10')
     """
     kind, colon, where = words.partition(":")
-    if kind in NAMED:
-        return replace(_like(Torchvision, default), name=kind, root=where)
-    if kind in KINDS:
-        made = _like(KINDS[kind], default)
-        require(hasattr(made, "root") == bool(where), _expected(words))
-        return replace(made, root=where) if where else made
-    require(not colon or Path(words).exists(), _expected(words))
-    require(hasattr(default, "root"), f"this recipe's images are built in; {_expected(words)}")
-    if (Path(words) / "dataset_info.json").is_file():
-        return replace(_like(Packed, default), root=words)
-    return replace(default, root=words)
+    known = kind in NAMED or kind in KINDS
+    made: Any = default
+    if known:
+        made = _like(Torchvision if kind in NAMED else KINDS[kind], default)
+    elif (Path(words) / "dataset_info.json").is_file():
+        made = _like(Packed, default)
+    place = where if known else words
+    require(known or not colon or Path(words).exists(), _expected(words))
+    require(hasattr(made, "root") == bool(place), _expected(words))
+    changes = {"name": kind} if kind in NAMED else {}
+    source: Source = replace(made, **changes, root=place) if place else made
+    return source
 
 
 def _expected(words: str) -> str:
@@ -147,7 +152,7 @@ def _expected(words: str) -> str:
     return f"expected a folder, or {places}, digits or synthetic; got {words!r}"
 
 
-def _like(kind: type[Source], default: Source) -> Any:
+def _like(kind: type[Source], default: Source) -> Source:
     """Make settings of a kind with what `default` says about which images take part."""
-    shared = {item.name for item in fields(Chosen)} if issubclass(kind, Chosen) and isinstance(default, Chosen) else set()
-    return kind(**{name: getattr(default, name) for name in shared})
+    both = issubclass(kind, Chosen) and isinstance(default, Chosen)
+    return kind(**{item.name: getattr(default, item.name) for item in fields(Chosen) if both})

@@ -1,11 +1,120 @@
 """What ranks of a process group do together; without one, the one rank there is does it alone."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which rank a process is."""
+
+    rank: int = 0
+    world: int = 1
+    """How many ranks there are."""
+    local: int = 0
+    """Its number on its machine, and that of its device."""
+
+    def part(self, count: int) -> slice:
+        """Say which of `count` rows are this rank's; of uneven parts the later ones are longer.
+
+        Examples
+        --------
+        >>> [Place(rank, 2).part(5) for rank in (0, 1)]
+        [slice(0, 2, None), slice(2, 5, None)]
+        """
+        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
+
+@contextmanager
+def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[tuple[Place, torch.device]]:
+    """Join the process group that torchrun started this process for, and leave it in the end.
+
+    Without torchrun, or with it and one process, there is no group.
+
+    Parameters
+    ----------
+    device
+        What to compute on: auto for CUDA where there is a device. Every rank takes the one of its local number.
+
+    Yields
+    ------
+    Place
+        Which rank this is.
+    torch.device
+        What to compute on.
+
+    Raises
+    ------
+    ValueError
+        If CUDA is asked for where there is none, or there are fewer devices than processes.
+    """
+    numbers = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    place = Place(*numbers)
+    chosen = torch.device("cpu")
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        if place.local >= torch.cuda.device_count():
+            raise ValueError(f"process {place.local} has no CUDA device; this machine has {torch.cuda.device_count()}")
+        chosen = torch.device("cuda", place.local)
+        torch.cuda.set_device(chosen)
+    if place.world == 1:
+        yield place, chosen
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield place, chosen
+    finally:
+        dist.destroy_process_group()
+
+
+def wait() -> None:
+    """Wait for all other ranks."""
+    if _grouped():
+        dist.barrier()
+
+
+def spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Give all ranks the values of every rank.
+
+    Parameters
+    ----------
+    values
+        This rank's, shape (n_r, ...).
+    rows
+        Where they belong, shape (n_r,), int64; every row is some rank's.
+    count
+        How many rows there are over all ranks.
+
+    Returns
+    -------
+    Tensor
+        Shape (count, ...).
+    """
+    whole = values.new_zeros((count, *values.shape[1:]))
+    whole[rows] = values
+    if _grouped():
+        dist.all_reduce(whole)
+    return whole
+
+
+def of_first(values: Tensor) -> Tensor:
+    """Return the first rank's values, a tensor of the same shape and dtype on all ranks."""
+    if _grouped():
+        dist.broadcast(values, 0)
+    return values
+
+
+def _grouped() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def all_sum() -> Callable[[Tensor], Tensor] | None:
@@ -16,7 +125,7 @@ def all_sum() -> Callable[[Tensor], Tensor] | None:
     >>> all_sum() is None
     True
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _grouped():
         return None
 
     def summed(values: Tensor) -> Tensor:
@@ -36,7 +145,7 @@ def all_gather() -> Callable[[Tensor], list[Tensor]] | None:
     >>> all_gather() is None
     True
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _grouped():
         return None
     return _gathered
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 import infoassign
 from infoassign.files import write_text
-from infoassign_training.config import Pretraining
+from infoassign_training.config import FREE, Pretraining
 from infoassign_training.errors import UserError
 
 LOCK = ".lock"
@@ -49,6 +49,11 @@ class Run:
     def log(self) -> Path:
         """One JSON object a line, one line an epoch."""
         return self.folder / "log.jsonl"
+
+    @property
+    def labels(self) -> Path:
+        """The labels of all training images, shape (T, N), of a method that keeps them."""
+        return self.folder / "labels.npy"
 
     @property
     def metrics(self) -> Path:
@@ -146,7 +151,15 @@ def open_run(
         # Once more: another process may have come and gone before the lock was ours.
         _require_allowed(run, recipe, settings, resume=resume, overwrite=overwrite)
         if not resume:
-            for path in (run.report, run.metrics, run.log, run.checkpoint, *map(run.figure, FIGURES), run.settings):
+            for path in (
+                run.report,
+                run.metrics,
+                run.labels,
+                run.log,
+                run.checkpoint,
+                *map(run.figure, FIGURES),
+                run.settings,
+            ):
                 path.unlink(missing_ok=True)
             versions = {"python": platform.python_version()}
             modules = (infoassign, torch, torchvision, numpy, sklearn)
@@ -176,6 +189,11 @@ def _require_same(run: Run, recipe: str, settings: Pretraining) -> None:
     saved = run.read()
     before = {"recipe": saved.recipe, **saved.settings.flat()}
     now = {"recipe": recipe, **settings.flat()}
-    differing = [f"{key} was {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+    missing = "not set"
+    differing = [
+        f"{key} was {before.get(key, missing)}, now {now.get(key, missing)}"
+        for key in (before | now).keys() - FREE
+        if before.get(key, missing) != now.get(key, missing)
+    ]
     if differing:
-        raise RunError(f"{run.folder} was started with other settings: {'; '.join(differing)}")
+        raise RunError(f"{run.folder} was started with other settings: {'; '.join(sorted(differing))}")

@@ -46,6 +46,27 @@ class Clusters:
     assignment: ia.Assignment | None
     """How the labels were made; None for k-means on the features."""
 
+    @property
+    def used(self) -> int:
+        """How many labels some image has."""
+        return len(np.unique(self.labels))
+
+    @property
+    def nmi(self) -> float:
+        """Normalised mutual information of labels and classes."""
+        return float(normalized_mutual_info_score(self.classes, self.labels))
+
+    @property
+    def ari(self) -> float:
+        """Adjusted Rand index of labels and classes."""
+        return float(adjusted_rand_score(self.classes, self.labels))
+
+    @property
+    def purity(self) -> float:
+        """Share of the images that are of their label's commonest class."""
+        commonest = (np.bincount(self.classes[self.labels == label]).max() for label in np.unique(self.labels))
+        return float(sum(commonest) / len(self.labels))
+
 
 def clusters_of(method: Method, train: LabelledImages) -> Clusters:
     """Label the training images as the finished model does; without labels of its own, by k-means on its features."""
@@ -63,7 +84,9 @@ def clusters_of(method: Method, train: LabelledImages) -> Clusters:
     return Clusters(classes, means.labels_, nearness, shares, None)
 
 
-def write_report(run: Run, *, method: Method, train: LabelledImages, scores: dict[str, dict[str, float]]) -> Path:
+def write_report(
+    run: Run, *, method: Method, train: LabelledImages | None, scores: dict[str, dict[str, float]]
+) -> Path:
     """Draw the pictures, write them and the page, and return where the page lies.
 
     Parameters
@@ -73,18 +96,20 @@ def write_report(run: Run, *, method: Method, train: LabelledImages, scores: dic
     method
         The trained method, which labels the training images.
     train
-        The training images; their classes serve to frame and to count, never to train.
+        The training images, if they are few enough to be shown; their classes serve to frame and to count, never to
+        train.
     scores
-        What the evaluations returned, by representation and protocol.
+        What the evaluations returned, by representation and protocol; empty if there were none.
     """
     started, records = run.read(), run.records()
-    found = clusters_of(method, train)
-    figures = {
-        "curves": learning_curves(records, method.labels),
-        "metrics": metrics_bars(scores, PROTOCOLS),
-        "clusters": cluster_grid(train.images.squeeze(1).numpy(), found.classes, found.labels, found.confidence),
-        "marginal": marginal_bars(found.shares),
-    }
+    figures = {"curves": learning_curves(records, method.labels)}
+    if scores:
+        figures["metrics"] = metrics_bars(scores, PROTOCOLS)
+    found = None if train is None else clusters_of(method, train)
+    if train is not None and found is not None:
+        pixels = train.images.squeeze(1).numpy()
+        figures["clusters"] = cluster_grid(pixels, found.classes, found.labels, found.confidence)
+        figures["marginal"] = marginal_bars(found.shares)
     pictures = {name: _save(figure, run.figure(name)) for name, figure in figures.items()}
     environment = Environment(
         loader=PackageLoader("infoassign_training", "figures"), autoescape=True, undefined=StrictUndefined
@@ -97,23 +122,13 @@ def write_report(run: Run, *, method: Method, train: LabelledImages, scores: dic
         scores=scores,
         last=records[-1] if records else None,
         seconds=sum(record["seconds"] for record in records),
-        images=len(train.images),
         clusters=found,
-        supervised=started.settings.method.kind == "supervised",
-        used=len(np.unique(found.labels)),
-        nmi=normalized_mutual_info_score(found.classes, found.labels),
-        ari=adjusted_rand_score(found.classes, found.labels),
-        purity=_purity(found.classes, found.labels),
+        supervised=started.settings.method.supervised,
         alarm=alarm(records[-1], started.settings) if records else None,
         pictures=pictures,
     )
     write_text(run.report, page)
     return run.report
-
-
-def _purity(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """Share of the images that are of their pseudo-label's commonest class."""
-    return sum(int(np.bincount(classes[labels == label]).max()) for label in np.unique(labels)) / len(labels)
 
 
 def _save(figure: Figure, path: Path) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import infoassign as ia
+from infoassign_training.engine import ranks
 from infoassign_training.methods import settings
 from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
 
@@ -21,31 +22,33 @@ class DeepCluster(Method):
         self.labels = chosen.clusters
         self.encoder = encoder
         self.head = nn.Linear(features, chosen.clusters)
-        self.register_buffer("targets", torch.full((images,), -1))
+        self.register_buffer("targets", torch.full((1, images), -1))
 
     @torch.no_grad()
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Cluster all images at the first step of every few epochs; the head starts from nothing."""
         if now.step % (now.steps_per_epoch * self.settings.every_epochs):
             return ()
-        features: Tensor | None = None
-        for rows, (view,) in images(1):
-            part = F.normalize(self.encoder(view))
-            features = part.new_empty(len(self.targets), part.shape[1]) if features is None else features
-            features[rows] = part
-        assert features is not None
-        clusters = KMeans(self.settings.clusters, n_init=1, random_state=now.step).fit_predict(features.numpy())
-        self.targets.copy_(torch.from_numpy(clusters))
+        rows, features = zip(*((rows, F.normalize(self.encoder(view))) for rows, (view,) in images(1)), strict=True)
+        whole = ranks.spread(torch.cat(features), torch.cat(rows), self.targets.shape[1])
+        clusters = KMeans(self.settings.clusters, n_init=1, random_state=now.step).fit_predict(whole.cpu().numpy())
+        # The first rank's for all: others could round differently.
+        self.targets[0] = ranks.of_first(torch.from_numpy(clusters).to(self.targets))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(now.step)  # the same also if the run was resumed
-            self.head.reset_parameters()
+            torch.default_generator.manual_seed(now.step)  # the same on every rank, and also if the run was resumed
+            fresh = nn.Linear(self.head.in_features, self.head.out_features, device="cpu")
+        self.head.load_state_dict(fresh.state_dict())
         # Certain labels as an assignment, so that they are logged like others.
-        certain = F.one_hot(self.targets, self.settings.clusters).double()
+        certain = F.one_hot(self.targets[0], self.settings.clusters).double()
         return (ia.mira(100 * certain, beta=0),)
 
     def forward(self, batch: Batch, now: Moment) -> Step:
         """Return the cross-entropy with the clusters."""
-        return Step(F.cross_entropy(self.head(self.encoder(batch.views[0])), self.targets[batch.rows]))
+        return Step(F.cross_entropy(self.head(self.encoder(batch.views[0])), self.targets[0, batch.rows]))
+
+    def pseudo_labels(self) -> Tensor:
+        """Return the labels that are being learnt, shape (T, N)."""
+        return self.targets
 
     @torch.no_grad()
     def label(self, images: Tensor) -> ia.Assignment:

@@ -1,6 +1,7 @@
 """IMSVD: softmax segments of two views, informative about the images and independent of the transformation."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from torch import Tensor, nn
 
@@ -19,12 +20,5 @@ class Imsvd(Embeddings):
 
     def terms(self, first: Tensor, second: Tensor) -> Mapping[str, Tensor]:
         """Return the loss of embeddings (B, D), in one."""
-        loss: Tensor = ia.imsvd_loss(
-            first,
-            second,
-            units=self.settings.units,
-            entropy_weight=self.settings.entropy_weight,
-            temperature=self.settings.temperature,
-            all_gather=ranks.all_gather(),
-        )
+        loss: Tensor = ia.imsvd_loss(first, second, **asdict(self.settings), all_gather=ranks.all_gather())
         return {"entropies_and_invariance": loss}

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
 from torch import Tensor, nn
 
 import infoassign as ia
@@ -56,7 +57,7 @@ class Step:
 
 
 Pass = Callable[[int], Iterator[tuple[Tensor, list[Tensor]]]]
-"""Goes once over all images, with so many random views of each; yields which they are and the views."""
+"""Goes once over this rank's part of all images, with so many random views; yields which they are and the views."""
 
 
 class Method(nn.Module, ABC):
@@ -66,6 +67,18 @@ class Method(nn.Module, ABC):
     """Images (B, C, H, W) in, features (B, F) out: what is evaluated."""
     labels: int | None = None
     """How many labels there are, if the method makes any."""
+
+    def prepare(self) -> None:
+        """Read what it needs before the first step; called before anything is written.
+
+        A run that is resumed calls it, too, and restores its checkpoint after that.
+
+        Raises
+        ------
+        ValueError
+            If that is not there or does not fit; the message says what to do.
+        """
+        return
 
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Do what is due before a step; return the labels that were made for all images."""
@@ -78,6 +91,14 @@ class Method(nn.Module, ABC):
     def after_backward(self, now: Moment) -> None:
         """Change gradients before they are used."""
         return
+
+    def finish(self, images: Pass) -> tuple[ia.Assignment, ...]:
+        """Do what is due after the last step; return the labels that were made for all images."""
+        return ()
+
+    def pseudo_labels(self) -> Tensor | None:
+        """Return the labels of all training images, shape (T, N), int64, by each of T heads; None if none are kept."""
+        return None
 
     def label(self, images: Tensor) -> ia.Assignment | None:
         """Label images (B, C, H, W) as the finished model does, in evaluation mode; None if it makes no labels."""

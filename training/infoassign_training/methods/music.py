@@ -1,6 +1,7 @@
-"""MUSIC: softmax segments of two views, of which the diagonal joint entropies are to be low and the others high."""
+"""MUSIC: softmax segments of two views, whose joint entropies are to be high and which are to agree."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from torch import Tensor, nn
 
@@ -19,12 +20,5 @@ class Music(Embeddings):
 
     def terms(self, first: Tensor, second: Tensor) -> Mapping[str, Tensor]:
         """Return the loss of embeddings (B, D), in one."""
-        loss: Tensor = ia.music_loss(
-            first,
-            second,
-            segment_size=self.settings.segment_size,
-            invariance_weight=self.settings.invariance_weight,
-            temperature=self.settings.temperature,
-            all_gather=ranks.all_gather(),
-        )
+        loss: Tensor = ia.music_loss(first, second, **asdict(self.settings), all_gather=ranks.all_gather())
         return {"entropies_and_invariance": loss}

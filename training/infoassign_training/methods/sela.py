@@ -1,10 +1,14 @@
 """SeLa: label all images by optimal transport under equipartition, learn the labels, and label anew."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import infoassign as ia
+from infoassign_training.engine import ranks
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
 from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
@@ -28,15 +32,12 @@ class Sela(Method):
 
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Label all images anew where the schedule says so (sec. 3.3: ever more rarely)."""
-        if now.step not in relabelling_times(self.settings.relabellings, now.steps):
-            return ()
-        # Each head starts from where its last solution was.
-        potentials = self.potentials.split(self.settings.heads)
-        found = tuple(map(self._solved, self._log_probabilities(images), potentials))
-        for head, assignment in enumerate(found):
-            self.targets[head] = assignment.labels
-            potentials[head].copy_(assignment.potential)
-        return found
+        due = now.step in relabelling_times(self.settings.relabellings, now.steps)
+        return self._relabel(images) if due else ()
+
+    def finish(self, images: Pass) -> tuple[ia.Assignment, ...]:
+        """Label all images once more, for use elsewhere: the last of the schedule's times is the end."""
+        return self._relabel(images) if self.settings.relabellings > 1 else ()
 
     def forward(self, batch: Batch, now: Moment) -> Step:
         """Return the mean over heads of the cross-entropy with their labels."""
@@ -45,26 +46,47 @@ class Sela(Method):
         losses = [F.cross_entropy(some, labels) for some, labels in zip(logits, targets, strict=True)]
         return Step(torch.stack(losses).mean())
 
+    def pseudo_labels(self) -> Tensor:
+        """Return the labels that are being learnt, shape (T, N)."""
+        return self.targets
+
     @torch.no_grad()
     def label(self, images: Tensor) -> ia.Assignment:
         """Label images (B, C, H, W) by the first head, with equal shares."""
         self.eval()
-        logits = self.heads(self.encoder(images))[0]
-        return self._solved(F.log_softmax(logits, dim=1), torch.zeros(self.settings.heads[0], dtype=torch.float64))
-
-    def _solved(self, log_probabilities: Tensor, start: Tensor) -> ia.Assignment:
-        return ia.sinkhorn(
-            log_probabilities, epsilon=1 / self.settings.sharpness, tol=self.settings.tolerance, start=start
-        )
+        return self._solved(self.heads(self.encoder(images))[0], self.potentials.new_zeros(self.settings.heads[0]))
 
     @torch.no_grad()
-    def _log_probabilities(self, images: Pass) -> list[Tensor]:
-        """Return those of all images, averaged over views, a tensor (N, K) for each head; in training mode."""
-        views = self.settings.label_views
-        found = [torch.empty(self.targets.shape[1], size) for size in self.settings.heads]
-        for rows, some in images(views):
-            for view in some:
-                for mean, logits in zip(found, self.heads(self.encoder(view)), strict=True):
-                    part = F.log_softmax(logits, dim=1) / views
-                    mean[rows] = part if view is some[0] else mean[rows] + part
-        return found
+    def _relabel(self, images: Pass) -> tuple[ia.Assignment, ...]:
+        """Label all images by every head, each from where its last solution was."""
+        rows, features = self._features(images)
+        found = []
+        for number, (head, potential) in enumerate(
+            zip(self.heads.heads, self.potentials.split(self.settings.heads), strict=True)
+        ):
+            assert isinstance(head, nn.Linear)
+            weights = torch.cat([head.weight, head.bias[:, None]], dim=1)
+            assignment = self._solved(ia.FactoredScores(features, weights), potential, ranks.all_sum())
+            self.targets[number] = ranks.spread(assignment.labels, rows, self.targets.shape[1])
+            potential.copy_(assignment.potential)
+            found.append(assignment)
+        return tuple(found)
+
+    def _features(self, images: Pass) -> tuple[Tensor, Tensor]:
+        """Return this rank's images and, averaged over views, their features and a one, shape (n_r, F + 1).
+
+        The mean of log-probabilities over views (sec. 3.4) is the head of the mean features but for a constant by row,
+        to which assignments are blind; so one pass does for all heads, and nothing of images x labels is kept. In
+        training mode, as in the released code.
+        """
+        rows, features = [], []
+        for some, views in images(self.settings.label_views):
+            mean = torch.stack([self.encoder(view) for view in views]).mean(dim=0)
+            rows.append(some)
+            features.append(F.pad(mean, (0, 1), value=1.0))
+        return torch.cat(rows), torch.cat(features)
+
+    def _solved(self, scores: Any, start: Tensor, all_sum: Callable[[Tensor], Tensor] | None = None) -> ia.Assignment:
+        return ia.sinkhorn(
+            scores, epsilon=1 / self.settings.sharpness, tol=self.settings.tolerance, start=start, all_sum=all_sum
+        )

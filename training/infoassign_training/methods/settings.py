@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from infoassign_training.checks import require, require_not_negative, require_positive
 
@@ -160,39 +160,68 @@ class DeepCluster(Needs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Music(Needs):
+class JointEntropies(Needs):
+    """What MUSIC and IMSVD have in common: the terms of their loss, by the names of the library's arguments.
+
+    The rows of their ablation (MUSIC's table 8, IMSVD's table VIII): DE + OE has `invariance_weight` 0, OE + TI has
+    `diagonal_weight` 0, DE + OE + TIC has the `invariance` "cross-entropy", and DE + OE + TI is the default.
+    """
+
+    diagonal_weight: float = 1.0
+    """Weight of the diagonal entropy, DE; 0 leaves it out."""
+    off_diagonal_weight: float = 1.0
+    """Weight of the off-diagonal entropy, OE; 0 leaves it out."""
+    invariance_weight: float = 1.0
+    """Weight of the transform invariance; 0 leaves it out."""
+    invariance: Literal["inner-product", "cross-entropy"] = "inner-product"
+    """By the inner product of the views' codes, TI, or the cross-entropy of the first with the second, TIC."""
+    temperature: float = 1.0
+    """Divides the embeddings before the softmax."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "method", "diagonal_weight", "off_diagonal_weight", "invariance_weight")
+        require(
+            self.diagonal_weight + self.off_diagonal_weight + self.invariance_weight > 0,
+            "method.diagonal_weight, off_diagonal_weight and invariance_weight must not all be 0",
+        )
+        require(
+            self.invariance in ("inner-product", "cross-entropy"),
+            f"method.invariance must be inner-product or cross-entropy; got {self.invariance!r}",
+        )
+        require_positive(self, "method", "temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Music(JointEntropies):
     """MUSIC: joint entropies of softmax segments of a given size."""
 
     kind: ClassVar[str] = "music"
     segment_size: int = 16
     """Units of a segment."""
-    invariance_weight: float = 1.0
-    """Weight of the transform-invariance term."""
-    temperature: float = 1.0
-    """Divides the embeddings before the softmax."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.segment_size >= 2, f"method.segment_size must be at least 2; got {self.segment_size}")
-        require_positive(self, "method", "temperature")
-        require_not_negative(self, "method", "invariance_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imsvd(Needs):
+class Imsvd(JointEntropies):
     """IMSVD: joint entropies of softmax segments against invariance."""
 
     kind: ClassVar[str] = "imsvd"
     units: int = 16
     """Units of a segment."""
     entropy_weight: float = 1.0
-    """lambda, weight of the entropies."""
-    temperature: float = 1.0
-    """Divides the embeddings before the softmax."""
+    """lambda, weight of both entropies."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.units >= 2, f"method.units must be at least 2; got {self.units}")
-        require_positive(self, "method", "temperature")
         require_not_negative(self, "method", "entropy_weight")
+        require(
+            self.entropy_weight + self.invariance_weight > 0,
+            "method.entropy_weight and invariance_weight must not both be 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from infoassign_training.methods.method import Batch, Method, Moment, Step
 class Supervised(Method):
     """An encoder and a linear head."""
 
-
     def __init__(self, encoder: nn.Module, features: int, classes: int) -> None:
         super().__init__()
         self.encoder = encoder

@@ -36,9 +36,7 @@ def encoder_of(chosen: settings.Encoder, image_size: int) -> tuple[nn.Module, in
         case settings.ResNet():
             from infoassign_training.models.resnet import resnet
 
-            return resnet(
-                chosen.name, cifar_stem=chosen.cifar_stem, zero_init_residual=chosen.zero_init_residual
-            )
+            return resnet(chosen.name, cifar_stem=chosen.cifar_stem, zero_init_residual=chosen.zero_init_residual)
         case settings.AlexNet():
             from infoassign_training.models.alexnet import FEATURES, SIZE, AlexNet
 

@@ -28,7 +28,8 @@ class SmallResNet(nn.Module):
         shrink = 2 ** (len(widths) - 1)
         if image_size % shrink:
             raise ValueError(
-                f"the {len(widths)} stages of encoder.widths need an image size that is a multiple of {shrink}; got {image_size}"
+                f"the {len(widths)} stages of encoder.widths need an image size that is a multiple of {shrink};"
+                f" got {image_size}"
             )
         stem = [conv3x3(1, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
         stages = [BasicBlock(widths[0], widths[0])]

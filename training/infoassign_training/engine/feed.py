@@ -1,0 +1,210 @@
+"""What a run is fed with: the batches of an epoch, and passes over all images; a pure function of settings and time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from infoassign_training.config import Pretraining
+from infoassign_training.data.augmentations import Distortions, MultiCrop
+from infoassign_training.data.build import images_of
+from infoassign_training.data.digit_views import random_view
+from infoassign_training.data.digits import LabelledImages, digits
+from infoassign_training.data.images import Images
+from infoassign_training.data.loader import Batches, ViewLoader
+from infoassign_training.data.views import Views, normalised, seed_of
+from infoassign_training.engine.ranks import Place
+from infoassign_training.methods.method import Batch
+
+CHUNK = 1024
+"""Images in memory at a time of a pass over all of them."""
+
+
+class Feed(Protocol):
+    """Images and their views for one rank, on the device of the run."""
+
+    images: int
+    """How many there are, over all ranks."""
+    classes: int
+    """How many; 0 if they are not known."""
+    steps_per_epoch: int
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield this rank's part of every batch of an epoch."""
+
+    def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Go once over this rank's part of all images, with random views that depend on the seed and the step alone.
+
+        Yields
+        ------
+        Tensor
+            Which images they are, shape (B,), int64. Every rank is given equally many parts.
+        list of Tensor
+            The views, `views` of each.
+        """
+
+
+class DigitFeed:
+    """Grey images in memory, distorted a batch at a time.
+
+    Parameters
+    ----------
+    images
+        Shape (N, 1, S, S), and their classes.
+    settings
+        Of the run; the augmentation is Distortions.
+    place
+        The rank.
+    device
+        Where batches go.
+
+    Raises
+    ------
+    ValueError
+        If the images do not fill a batch.
+    """
+
+    def __init__(self, images: LabelledImages, settings: Pretraining, place: Place, device: torch.device) -> None:
+        assert isinstance(settings.augmentation, Distortions)
+        self.augmentation = settings.augmentation
+        self.seed = settings.seed
+        self.views = settings.method.views
+        self.batch_size = settings.batch_size
+        self.source = images
+        self.place = place
+        self.device = device
+        self.images = len(images.images)
+        self.classes = int(images.classes.max()) + 1
+        self.steps_per_epoch = self.images // settings.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"batch_size {settings.batch_size} is larger than the {self.images} images")
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield this rank's part of every batch of an epoch."""
+        # A generator of its own for every epoch: nothing to save, and resuming is exact.
+        generator = Generator().manual_seed(self.seed * 1_000_003 + number)
+        order = torch.randperm(self.images, generator=generator)
+        for rows in order[: self.steps_per_epoch * self.batch_size].split(self.batch_size):
+            yield self._batch(rows, self._drawn(rows, self.views, generator))
+
+    def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Go once over this rank's part of all images, in their order."""
+        generator = Generator().manual_seed((self.seed * 1_000_003 + step) * 2 + 1)
+        for rows in torch.arange(self.images).split(CHUNK):
+            mine = self._batch(rows, self._drawn(rows, views, generator))
+            yield mine.rows, mine.views
+
+    def _drawn(self, rows: Tensor, views: int, generator: Generator) -> list[Tensor]:
+        return [random_view(self.source.images[rows], self.augmentation, generator) for _ in range(views)]
+
+    def _batch(self, rows: Tensor, views: list[Tensor]) -> Batch:
+        # Every rank draws the whole batch, so that its views do not depend on their number, and keeps its part.
+        mine = self.place.part(len(rows))
+        return Batch(
+            [view[mine].to(self.device) for view in views],
+            rows[mine].to(self.device),
+            self.source.classes[rows[mine]].to(self.device),
+        )
+
+
+class ViewFeed:
+    """Images from anywhere, each view drawn by a worker process and normalised on the device.
+
+    Parameters
+    ----------
+    images
+        The source.
+    settings
+        Of the run; the augmentation is a multi-crop.
+    place
+        The rank.
+    device
+        Where batches go.
+
+    Raises
+    ------
+    ValueError
+        If the images do not fill a batch.
+    """
+
+    def __init__(self, images: Images, settings: Pretraining, place: Place, device: torch.device) -> None:
+        assert isinstance(settings.augmentation, MultiCrop)
+        self.augmentation = settings.augmentation
+        self.settings = settings
+        self.source = images
+        self.place = place
+        self.device = device
+        self.images = len(images)
+        self.classes = len(images.names)
+        known = images.classes
+        self._classes = torch.full((self.images,), -1) if known is None else torch.from_numpy(known)
+        batches = Batches(
+            count=self.images, batch_size=settings.batch_size, seed=settings.seed, rank=place.rank, world=place.world
+        )
+        self.steps_per_epoch = len(batches)
+        self._training = self._loader(Views(images, self.augmentation, settings.seed), batches)
+        self._passes: dict[int, ViewLoader] = {}
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield this rank's part of every batch of an epoch."""
+        for views, rows in self._training.epoch(number):
+            yield Batch(self._on_device(views), rows.to(self.device), self._classes[rows].to(self.device))
+
+    def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Go once over this rank's part of all images, shuffled.
+
+        In their own order, by class, they would give batch normalisation one class at a time.
+        """
+        if views not in self._passes:
+            # Other views than those of any step: a seed of their own.
+            seed = seed_of(self.settings.seed, 1) % 2**31
+            alike = replace(self.augmentation, global_views=views, local_views=0)
+            self._passes[views] = self._loader(Views(self.source, alike, seed), self._chunks())
+        for found, rows in self._passes[views].epoch(step):
+            yield rows.to(self.device), self._on_device(found)
+
+    def _chunks(self) -> Batches:
+        # The largest chunks of which the last gives every rank an image, too.
+        sizes = range(min(CHUNK, self.images), 0, -1)
+        size = next(size for size in sizes if self.images % size == 0 or self.images % size >= self.place.world)
+        return Batches(
+            count=self.images,
+            batch_size=size,
+            seed=self.settings.seed,
+            rank=self.place.rank,
+            world=self.place.world,
+            drop_last=False,
+        )
+
+    def _loader(self, views: Views, batches: Batches) -> ViewLoader:
+        cuda = self.device.type == "cuda"
+        # A process that has used CUDA, or has threads, had better not fork.
+        return ViewLoader(
+            views, batches, workers=self.settings.workers, pin_memory=cuda, context="spawn" if cuda else None
+        )
+
+    def _on_device(self, views: list[Tensor]) -> list[Tensor]:
+        return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
+
+
+def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:
+    """Open the images of a run.
+
+    Raises
+    ------
+    ImagesError
+        If they cannot be read where they were said to be.
+    ValueError
+        If they do not fill a batch, or a batch does not divide over the ranks.
+    """
+    if settings.batch_size % place.world:
+        near = settings.batch_size // place.world * place.world
+        raise ValueError(
+            f"batch_size {settings.batch_size} is that of all {place.world} processes together and does not divide over"
+            f" them; take {near or place.world} or {near + place.world}"
+        )
+    if isinstance(settings.augmentation, Distortions):
+        return DigitFeed(digits()[0], settings, place, device)
+    return ViewFeed(images_of(settings.data), settings, place, device)
