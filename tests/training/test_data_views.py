@@ -7,11 +7,21 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from PIL import ImageFilter, ImageOps
+from PIL import ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from infoassign_training.data.augmentations import AUGMENTATIONS, Dino, MultiCrop, Sela, Swav, Vicreg, View
+from infoassign_training.data.augmentations import (
+    KINDS,
+    Dino,
+    Distortions,
+    MultiCrop,
+    Sela,
+    SelaRetraining,
+    Swav,
+    Vicreg,
+    View,
+)
 from infoassign_training.data.images import ArrayImages
 from infoassign_training.data.synthetic import SyntheticImages
 from infoassign_training.data.views import Views, normalised, pipeline, seed_of
@@ -31,6 +41,7 @@ NOTHING = View(
     blur=0,
     sigma=(0.1, 2.0),
     solarise=0,
+    enhance=0,
 )
 SMALL = Dino(global_size=16, local_views=2, local_size=8)
 
@@ -182,6 +193,38 @@ def test_solarisation_is_pils(square: Tensor) -> None:
     assert torch.equal(views[~solarised][0], square)
 
 
+def enhanced(image: Tensor) -> list[Tensor]:
+    """Equalised, with full contrast, and sharpened, each by PIL."""
+    pil = v2.functional.to_pil_image(image)
+    made = (ImageOps.equalize(pil), ImageOps.autocontrast(pil), ImageEnhance.Sharpness(pil).enhance(2))
+    return [v2.functional.pil_to_tensor(one) for one in made]
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_one_of_three_enhancements_is_made(square: Tensor, p: float) -> None:
+    faint = square // 2 + 40  # with contrast to gain
+    views = draws(replace(NOTHING, enhance=p), faint, 300)
+    kinds = torch.stack([(views == one).flatten(1).all(dim=1) for one in (faint, *enhanced(faint))])
+    assert (kinds.sum(dim=0) == 1).all()
+    rates = kinds.float().mean(dim=1)
+    assert all(within(float(rate), p / 3, 300) for rate in rates[1:])
+    assert within(float(rates[0]), 1 - p, 300)
+
+
+def test_retraining_enhances_the_usual_views() -> None:
+    """To the pixel: nothing before is drawn otherwise."""
+    source = SyntheticImages(40, size=24)
+    usual = Views(source, Sela(global_size=16), seed=0)
+    views = Views(source, SelaRetraining(global_size=16), seed=0)
+    seen = set()
+    for index in range(40):
+        (before,), (view,) = crops_of(usual, 0, index), crops_of(views, 0, index)
+        found = [kind for kind, one in enumerate([before, *enhanced(before)]) if torch.equal(view, one)]
+        assert found
+        seen |= set(found[:1])
+    assert seen == {0, 1, 2, 3}
+
+
 def test_blur_is_pils_with_sigma_in_its_range(square: Tensor) -> None:
     views = draws(replace(NOTHING, blur=0.5), square, 200)
     blurred = (views != square).flatten(1).any(dim=1)
@@ -261,10 +304,11 @@ def test_selas_noise_is_of_colours() -> None:
     (view,) = Sela().views
     assert (view.brightness, view.contrast, view.saturation, view.hue, view.jitter) == (0.4, 0.4, 0.4, 0.4, 1.0)
     assert (view.grey, view.grey_first, view.blur, view.solarise) == (0.2, True, 0, 0)
+    assert SelaRetraining().views == (replace(view, enhance=0.5),)
     assert (Sela.cifar().views[0].size, Sela.cifar().views[0].grey_first) == (224, False)
 
 
-@pytest.mark.parametrize("kind", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind is not Distortions])
 def test_every_augmentation_draws(kind: type[MultiCrop]) -> None:
     augmentation = kind(global_size=12, local_views=1, local_size=8)
     crops, index = Views(SyntheticImages(3, size=20), augmentation, seed=0)[4, 2]
@@ -286,6 +330,7 @@ def test_every_augmentation_draws(kind: type[MultiCrop]) -> None:
         ({"flip": 1.2}, "flip is a probability; got 1.2"),
         ({"blur": (0.5, -0.1)}, "blur is a probability; got -0.1"),
         ({"solarise": (0.0, float("nan"))}, "solarise is a probability; got nan"),
+        ({"enhance": 1.5}, "enhance is a probability; got 1.5"),
         ({"brightness": -1.0}, "brightness must be finite and not negative"),
         ({"hue": 0.6}, r"hue must be in \[0, 0.5\]"),
         ({"sigma": (0.0, 1.0)}, "sigma must rise from above 0"),

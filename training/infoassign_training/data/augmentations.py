@@ -59,7 +59,7 @@ class Distortions:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How one view is drawn: crop, flip, colours, blur, solarisation, in this order."""
+    """How one view is drawn: crop, flip, colours, blur, solarisation, enhancement, in this order."""
 
     size: int
     """Height and width in pixels."""
@@ -89,13 +89,15 @@ class View:
     """Range of the blur's standard deviation, in pixels of the view."""
     solarise: float
     """Probability that values of 128 and above are inverted."""
+    enhance: float
+    """Probability of one of equalize, autocontrast and sharpening, which are equally likely."""
 
     def __post_init__(self) -> None:
         require(self.size >= 1, f"size must be at least 1; got {self.size}")
         low, high = self.scale
         require(0 < low <= high <= 1, f"scale must rise within (0, 1]; got {self.scale}")
         require(self.interpolation in ("bilinear", "bicubic"), f"no such interpolation: {self.interpolation!r}")
-        for name in ("flip", "jitter", "grey", "blur", "solarise"):
+        for name in ("flip", "jitter", "grey", "blur", "solarise", "enhance"):
             require(0 <= getattr(self, name) <= 1, f"{name} is a probability; got {getattr(self, name)}")
         for name in ("brightness", "contrast", "saturation"):
             value = getattr(self, name)
@@ -151,6 +153,8 @@ class MultiCrop:
     """Range of the blur's standard deviation, in pixels."""
     solarise: tuple[float, float] = (0.0, 0.2)
     """Probabilities of solarisation, global views; local views have none."""
+    enhance: float = 0.0
+    """Probability of one of equalize, autocontrast and sharpening, which are equally likely."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Subtracted from the channels, which lie in [0, 1]."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -196,6 +200,7 @@ class MultiCrop:
                 blur=blur,
                 sigma=self.sigma,
                 solarise=solarise,
+                enhance=self.enhance,
             )
         except ValueError as error:
             raise ValueError(f"{which} views: {error}") from error
@@ -304,7 +309,23 @@ class Sela(MultiCrop):
         return cls(global_scale=(0.2, 1.0), grey_first=False, mean=CIFAR10_MEAN, std=CIFAR10_STD)
 
 
-Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela
+@dataclass(frozen=True, kw_only=True)
+class SelaRetraining(Sela):
+    """SeLa's for label transfer, "+ more aug." of table 9, which fixed labels allow.
+
+    "In addition to the usual augmentations, we further randomly apply one of equalize, autocontrast and sharpening"
+    (appendix A.1). Neither the paper nor its code, which does not have this, says how often and how sharp. Here it is
+    half of the views, so that the network sees images as they are evaluated, too, and a sharpness of 2, both as
+    torchvision's documentation has them.
+    """
+
+    kind: ClassVar[str] = "sela-retraining"
+    enhance: float = 0.5
+
+
+Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela | SelaRetraining
 """Those of some augmentation."""
-KINDS: Mapping[str, type[Augmentation]] = {kind.kind: kind for kind in (Distortions, Dino, Swav, Vicreg, Sela)}
+KINDS: Mapping[str, type[Augmentation]] = {
+    kind.kind: kind for kind in (Distortions, Dino, Swav, Vicreg, Sela, SelaRetraining)
+}
 """All of them by name."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import PIL.Image
@@ -17,6 +18,8 @@ from infoassign_training.data.images import Images
 
 Pipeline = Callable[[Tensor], Tensor]
 """(3, H, W) to (3, S, S), both uint8, with randomness of torch's global generator."""
+SHARPNESS = 2
+"""What :class:`~infoassign_training.data.augmentations.SelaRetraining` sharpens by; 1 would leave an image as it is."""
 
 
 class Views(Dataset[tuple[list[Tensor], int]]):
@@ -120,6 +123,9 @@ def pipeline(view: View) -> Pipeline:
         steps.append(v2.RandomApply([_Blur(view.sigma)], p=view.blur))
     if view.solarise > 0:
         steps.append(v2.RandomSolarize(128, p=view.solarise))
+    if view.enhance > 0:
+        kinds = (v2.RandomEqualize, v2.RandomAutocontrast, partial(v2.RandomAdjustSharpness, SHARPNESS))
+        steps.append(v2.RandomChoice([kind(p=view.enhance) for kind in kinds]))
     composed: Pipeline = v2.Compose([*steps, v2.PILToTensor()])
     return composed
 

@@ -79,6 +79,10 @@ def method_of(
             from infoassign_training.methods.sela import Sela
 
             return Sela(encoder, features, images, chosen)
+        case settings.Transfer():
+            from infoassign_training.methods.transfer import Transfer
+
+            return Transfer(encoder, features, images, chosen)
         case settings.DeepCluster():
             from infoassign_training.methods.deepcluster import DeepCluster
 

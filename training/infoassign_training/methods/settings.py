@@ -138,6 +138,27 @@ class Sela(Needs):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transfer(Needs):
+    """Label transfer: a new network learns the labels that another has found (SeLa, sec. 4.3 and 4.6)."""
+
+    kind: ClassVar[str] = "transfer"
+    views: ClassVar[int] = 1
+    projects: ClassVar[bool] = False
+    labels: str = ""
+    """File labels.npy of a run: the labels of all images, int64, of shape (T, N) for T heads."""
+    heads: tuple[int, ...] = (64,)
+    """Number of labels K of every head, as in the run that found them."""
+    rotation: bool = False
+    """Learn also by how many quarter turns images were turned (RotNet; table 9); a step takes four times as long."""
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.heads) > 0 and min(self.heads) >= 2,
+            f"method.heads must be numbers of labels, at least 2 each; got {self.heads}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeepCluster(Needs):
     """DeepCluster: k-means labels of all images, anew every few epochs; a new head learns them (SeLa, table 8)."""
 
@@ -262,9 +283,9 @@ class Supervised(Needs):
     projects: ClassVar[bool] = False
 
 
-Settings: TypeAlias = Mira | Swav | Sela | DeepCluster | Music | Imsvd | BarlowTwins | Vicreg | Supervised
+Settings: TypeAlias = Mira | Swav | Sela | Transfer | DeepCluster | Music | Imsvd | BarlowTwins | Vicreg | Supervised
 """Those of some method."""
 KINDS: Mapping[str, type[Settings]] = {
-    kind.kind: kind for kind in (Mira, Swav, Sela, DeepCluster, Music, Imsvd, BarlowTwins, Vicreg, Supervised)
+    kind.kind: kind for kind in (Mira, Swav, Sela, Transfer, DeepCluster, Music, Imsvd, BarlowTwins, Vicreg, Supervised)
 }
 """All of them by the name of the method."""
