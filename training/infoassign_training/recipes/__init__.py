@@ -28,9 +28,11 @@ class Recipe:
 
 
 def _gather() -> Mapping[str, Recipe]:
-    from infoassign_training.recipes import digits
+    from infoassign_training.recipes import baselines, digits, imsvd, mira, music, sela
 
-    return MappingProxyType({recipe.name: recipe for module in (digits,) for recipe in module.recipes()})
+    return MappingProxyType(
+        {recipe.name: recipe for module in (digits, mira, sela, music, imsvd, baselines) for recipe in module.recipes()}
+    )
 
 
 RECIPES: Mapping[str, Recipe] = _gather()
