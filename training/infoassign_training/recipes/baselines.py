@@ -192,17 +192,18 @@ def kmeans(imbalance: sela.Imbalance) -> Recipe:
     )
 
 
-def supervised(same: Recipe, name: str, published: str) -> Recipe:
+def supervised(same: Recipe, published: str) -> Recipe:
     """Make a supervised row of SeLa's tables 6 or 8 from SeLa's.
 
     ``infoassign pretrain sela-svhn-supervised --data svhn:/data --out runs/supervised`` on one GPU: linear 96.1.
     """
+    where = same.name.removeprefix("sela-")
     return replace(
         same,
         name=f"{same.name}-supervised",
-        summary=f"the true classes of {same.name.removeprefix('sela-')}, AlexNet, 400 epochs",
+        summary=f"the true classes of {where}, AlexNet, 400 epochs",
         source=f"{sela.PAPER}, tables 6 and 8; the training was chosen to be SeLa's",
-        hours=hours.estimate(sela.IMAGES[name], 400, hours.ALEXNET, 1),
+        hours=hours.estimate(sela.IMAGES[where], 400, hours.ALEXNET, 1),
         published=published,
         settings=replace(same.settings, method=settings.Supervised()),
     )
@@ -217,7 +218,7 @@ def alexnet() -> tuple[Recipe, ...]:
     trained = replace(
         sela.on_imagenet(AlexNet(), settings.Supervised()),
         epochs=90,
-        optimizer=replace(sela.OPTIMIZER, drops=(30, 60, 80)),
+        optimizer=sela.RETRAINING,
     )
     return (
         Recipe(
@@ -254,8 +255,8 @@ def recipes() -> tuple[Recipe, ...]:
         cifar10(settings.Vicreg(), VICREG_PROJECTOR, "88.5"),
         cifar10(settings.BarlowTwins(), BARLOW_PROJECTOR, "88.2"),
         *map(kmeans, KMEANS),
-        *(supervised(sela.imbalanced(imbalance), "cifar10", published) for imbalance, published in SUPERVISED.items()),
-        *(supervised(sela.small_images(name), name, published) for name, published in SUPERVISED_SMALL.items()),
+        *(supervised(sela.imbalanced(imbalance), published) for imbalance, published in SUPERVISED.items()),
+        *(supervised(sela.small_images(name), published) for name, published in SUPERVISED_SMALL.items()),
         *alexnet(),
     )
 
