@@ -23,6 +23,7 @@ from infoassign_training.methods.build import method_of
 from infoassign_training.methods.deepcluster import DeepCluster
 from infoassign_training.methods.imsvd import Imsvd
 from infoassign_training.methods.method import Batch, Method, Moment
+from infoassign_training.methods.mira import Mira
 from infoassign_training.methods.music import Music
 from infoassign_training.methods.sela import Sela
 from infoassign_training.methods.settings import KINDS
@@ -269,12 +270,6 @@ def test_only_the_supervised_baseline_sees_classes(images: LabelledImages) -> No
         assert (losses[0] != losses[1]) == (kind == "supervised")
 
 
-def test_segments_that_do_not_fit_are_named(images: LabelledImages) -> None:
-    method = built(with_method(SMALL, settings.Music(segment_size=7)), images)
-    with pytest.raises(ValueError, match="segment_size"):
-        method(batch(images), Moment(0, 9, 3))
-
-
 def diagonal_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """DE of codes (N, M, D): the cells d' = d'' of the blocks m' = m'', as MUSIC's eq. 5 divides them."""
     joint = np.einsum("imd,ind->imnd", p, q).mean(axis=0)
@@ -388,3 +383,49 @@ def test_lambda_of_imsvd_may_not_leave_nothing() -> None:
     settings.Imsvd(entropy_weight=0)
     with pytest.raises(ValueError, match="entropy_weight and invariance_weight must not both be 0"):
         settings.Imsvd(entropy_weight=0, invariance_weight=0)
+
+
+def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_mira_makes_as_many_steps_as_the_paper(images: LabelledImages) -> None:
+    """Thirty updates of the potential by the fixed point, each written out."""
+    method = built(with_method(SMALL, settings.Mira(prototypes=12, tolerance=0, iterations=30)), images)
+    assert isinstance(method, Mira)
+    logits = 3 * torch.randn(40, 12, generator=torch.Generator().manual_seed(0))
+    beta, scores, v = 0.9, logits.double().numpy() / 0.225, np.zeros(12)
+    for _ in range(30):
+        v = beta * (v + (1 - beta) * np.log(12 * softmax((scores - v) / (1 - beta)).mean(axis=0)))
+    expected = softmax((scores - v) / (1 - beta))
+    assert np.abs(method.assign(logits, beta).plan.numpy() - expected).max() < 1e-4
+    solved = ia.mira(scores, beta=beta, tol=1e-10)
+    assert np.abs(solved.plan - expected).max() > 1e-3, "thirty steps are not to be told from the solution"
+
+
+def test_mira_without_a_moving_average_labels_by_the_student(images: LabelledImages) -> None:
+    method = built(with_method(SMALL, settings.Mira(prototypes=12, teacher_momentum=0)), images)
+    assert isinstance(method, Mira)
+    with torch.no_grad():
+        for parameter in method.encoder.parameters():
+            parameter += 0.1
+    for step in (0, 5, 9):
+        method.before(Moment(step, 10, 5), passes(images))
+        student = [*method.encoder.parameters(), *method.projector.parameters()]
+        assert all(map(torch.equal, student, method.teacher.parameters()))
+
+
+def test_sela_may_learn_random_labels_in_even_shares(images: LabelledImages) -> None:
+    method = built(with_method(SMALL, settings.Sela(heads=(12, 5), relabellings=0)), images)
+    assert isinstance(method, Sela)
+    assert method.before(Moment(0, 9, 3), passes(images)) == ()
+    labels = method.targets.clone()
+    for row, size in zip(labels, (12, 5), strict=True):
+        shares = torch.bincount(row, minlength=size)
+        assert int(shares.max() - shares.min()) <= 1
+        assert not torch.equal(row, torch.arange(200) % size)
+    for step in (1, 8):
+        assert method.before(Moment(step, 9, 3), passes(images)) == ()
+    assert method.finish(passes(images)) == ()
+    assert torch.equal(method.pseudo_labels(), labels)

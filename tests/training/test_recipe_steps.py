@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from image_files import write_image
+
 from infoassign_training import pipeline
 from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import MultiCrop

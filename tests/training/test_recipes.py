@@ -66,14 +66,7 @@ def test_is_built_from_its_real_settings_without_memory(name: str) -> None:
     assert all(tensor.is_meta for tensor in tensors)
 
 
-LOST = pytest.mark.xfail(reason="Pretraining.from_dict drops optimizer.kind, which is a setting and no kind of section")
-THERE_AND_BACK = [
-    pytest.param(name, marks=LOST if recipe.settings.optimizer.kind == "lars" else ())
-    for name, recipe in RECIPES.items()
-]
-
-
-@pytest.mark.parametrize("name", THERE_AND_BACK)
+@pytest.mark.parametrize("name", RECIPES)
 def test_settings_survive_json(name: str) -> None:
     settings = RECIPES[name].settings
     assert Pretraining.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings

@@ -109,6 +109,12 @@ class Pretraining:
             self.method.projects == (self.projector is not None),
             f"method {kind} {'needs a' if self.method.projects else 'has no'} projector",
         )
+        if isinstance(self.method, methods.Music | methods.Imsvd) and self.projector is not None:
+            size = self.method.segment_size if isinstance(self.method, methods.Music) else self.method.units
+            require(
+                self.projector.projection % size == 0,
+                f"projector.projection {self.projector.projection} does not divide into segments of {size}",
+            )
         small = isinstance(self.encoder, models.SmallResNet)
         if isinstance(self.augmentation, augmentations.Distortions):
             fits = small and isinstance(self.data, sources.Digits)
@@ -181,7 +187,8 @@ def _build(kind: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
     values = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            value = _build(_kind_of(name, value), {k: v for k, v in value.items() if k != "kind"}, f"{prefix}{name}.")
+            inner = {key: item for key, item in value.items() if name not in KINDS or key != "kind"}
+            value = _build(_kind_of(name, value), inner, f"{prefix}{name}.")
         values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
 

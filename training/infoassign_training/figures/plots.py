@@ -64,12 +64,14 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
         clusters.legend(frameon=False, fontsize=9, loc="lower right")
     else:
         parts = [key for key in records[-1] if key not in NOT_DRAWN | {"learning_rate"}]
+        parts = parts if len(parts) > 1 else []  # one alone is the loss
         for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
             curve(information, key, "Parts of the loss, weighted", color, label=key.replace("_", " "))
-        if all(record[key] > 0 for record in records for key in parts):
+        if parts and all(record[key] > 0 for record in records for key in parts):
             information.set_yscale("log")
-        information.legend(frameon=False, fontsize=9)
-        information.set_visible(len(parts) > 1)  # one is the loss
+        if parts:
+            information.legend(frameon=False, fontsize=9)
+        information.set_visible(bool(parts))
         clusters.set_visible(False)
     curve(schedules, "learning_rate", "Learning rate", label="learning rate")
     if "beta" in known:

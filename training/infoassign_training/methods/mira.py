@@ -1,6 +1,7 @@
 """MIRA: predict, from one view, the information-maximising labels of the other."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Mira(Method):
             logits,
             beta=beta,
             temperature=self.settings.teacher_temperature,
-            tol=self.settings.tolerance,
+            **self._until(),
             all_sum=ranks.all_sum(),
         )
 
@@ -75,5 +76,12 @@ class Mira(Method):
         self.eval()
         return self.assign(self.prototypes(self.projector(self.encoder(images))), self.settings.beta_end)
 
+    def _until(self) -> dict[str, Any]:
+        steps = self.settings.iterations
+        if steps:  # a sweep more than updates: the plan is that of the last potential
+            return {"tol": 0, "max_sweeps": steps + 1, "acceleration": None}
+        return {"tol": self.settings.tolerance}
+
     def _momentum(self, now: Moment) -> float:
-        return cosine(self.settings.teacher_momentum, 1.0, now.progress)
+        start = self.settings.teacher_momentum
+        return cosine(start, 1.0, now.progress) if start else 0.0

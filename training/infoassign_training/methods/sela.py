@@ -32,6 +32,8 @@ class Sela(Method):
 
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Label all images anew where the schedule says so (sec. 3.3: ever more rarely)."""
+        if self.settings.relabellings == 0 and now.step == 0:
+            self._label_at_random()
         due = now.step in relabelling_times(self.settings.relabellings, now.steps)
         return self._relabel(images) if due else ()
 
@@ -55,6 +57,13 @@ class Sela(Method):
         """Label images (B, C, H, W) by the first head, with equal shares."""
         self.eval()
         return self._solved(self.heads(self.encoder(images))[0], self.potentials.new_zeros(self.settings.heads[0]))
+
+    def _label_at_random(self) -> None:
+        """Deal every label out as often as any other, the same to all ranks."""
+        count = self.targets.shape[1]
+        for number, size in enumerate(self.settings.heads):
+            dealt = torch.arange(count, device=self.targets.device) % size
+            self.targets[number] = ranks.of_first(dealt[torch.randperm(count).to(dealt.device)])
 
     @torch.no_grad()
     def _relabel(self, images: Pass) -> tuple[ia.Assignment, ...]:

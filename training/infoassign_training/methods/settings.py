@@ -43,7 +43,9 @@ class Mira(Needs):
     freeze_prototypes_epochs: int = 1
     """Epochs at the start in which the prototypes do not learn."""
     tolerance: float = 1e-5
-    """Certified mean total variation that the labels may be from the optimal ones."""
+    """Certified mean total variation that the labels may be from the optimal ones; 0 for a number of steps instead."""
+    iterations: int = 0
+    """Steps of the fixed point, as in the paper (30), with a tolerance of 0."""
 
     def __post_init__(self) -> None:
         require(self.prototypes >= 2, f"method.prototypes must be at least 2; got {self.prototypes}")
@@ -53,7 +55,13 @@ class Mira(Needs):
         require(
             0 <= self.teacher_momentum <= 1, f"method.teacher_momentum must be in [0, 1]; got {self.teacher_momentum}"
         )
-        require(0 < self.tolerance < 1, f"method.tolerance must be between 0 and 1; got {self.tolerance}")
+        require(0 <= self.tolerance < 1, f"method.tolerance must be in [0, 1); got {self.tolerance}")
+        require_not_negative(self, "method", "iterations")
+        require(
+            (self.tolerance > 0) != (self.iterations > 0),
+            "labels are made to method.tolerance or in method.iterations steps, and the other is 0;"
+            f" got {self.tolerance} and {self.iterations}",
+        )
         require_not_negative(self, "method", "freeze_prototypes_epochs")
 
     @property
@@ -118,7 +126,7 @@ class Sela(Needs):
     sharpness: float = 25.0
     """lambda: 1 / epsilon, on log-probabilities (eq. 7)."""
     relabellings: int = 80
-    """M: how often all images are labelled anew, ever more rarely."""
+    """M: how often all images are labelled anew, ever more rarely; 0 to learn random labels in even shares."""
     label_views: int = 1
     """Views over which log-probabilities are averaged for the labels (sec. 3.4)."""
     tolerance: float = 1e-3
@@ -129,7 +137,8 @@ class Sela(Needs):
             len(self.heads) > 0 and min(self.heads) >= 2,
             f"method.heads must be numbers of labels, at least 2 each; got {self.heads}",
         )
-        require_positive(self, "method", "sharpness", "relabellings", "label_views", "tolerance")
+        require_positive(self, "method", "sharpness", "label_views", "tolerance")
+        require_not_negative(self, "method", "relabellings")
 
     @property
     def advice(self) -> str:

@@ -165,7 +165,6 @@ def cifar10(method: settings.BarlowTwins | settings.Vicreg, projector: Projector
 
     ``infoassign pretrain vicreg-cifar10 --data cifar10:/data --out runs/vicreg`` on one GPU: top-1 88.5.
     """
-    made = segments.on_cifar10(replace(projector, hidden=(1024, 1024), projection=1024))
     return Recipe(
         name=f"{method.kind}-cifar10",
         summary=f"{'VICReg' if method.kind == 'vicreg' else 'Barlow Twins'} on CIFAR-10, ResNet-18, 800 epochs",
@@ -173,7 +172,7 @@ def cifar10(method: settings.BarlowTwins | settings.Vicreg, projector: Projector
         hardware="1 A100 (the paper does not say)",
         hours=hours.estimate(hours.CIFAR, 800, 2 * hours.RESNET18_32, 1),
         published=f"top-1 linear {published} (MUSIC, table 11)",
-        settings=replace(made, method=method),
+        settings=segments.on_cifar10(replace(projector, hidden=(1024, 1024), projection=1024), method),
     )
 
 

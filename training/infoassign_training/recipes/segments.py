@@ -43,7 +43,7 @@ from dataclasses import dataclass, replace
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.augmentations import Vicreg
 from infoassign_training.data.settings import Torchvision
-from infoassign_training.methods.settings import Imsvd, Music
+from infoassign_training.methods.settings import Imsvd, Music, Settings
 from infoassign_training.models.settings import Projector, ResNet
 from infoassign_training.recipes import Recipe, hours
 
@@ -183,9 +183,8 @@ def cifar10(paper: Paper, name: str, size: int, source: str, published: str) -> 
         paper,
         name,
         f"on CIFAR-10, {units // size} segments of {size}, ResNet-18, 800 epochs",
-        replace(
-            on_cifar10(Projector(hidden=(1024, 1024), projection=units, hidden_bias=True, last_bias=False)),
-            method=paper.method(size),
+        on_cifar10(
+            Projector(hidden=(1024, 1024), projection=units, hidden_bias=True, last_bias=False), paper.method(size)
         ),
         source,
         published,
@@ -227,8 +226,8 @@ def pretraining(
     )
 
 
-def on_cifar10(projector: Projector) -> Pretraining:
-    """Make the settings of table 11 of MUSIC, whose baselines share them; the method is still to be named."""
+def on_cifar10(projector: Projector, method: Settings) -> Pretraining:
+    """Make the settings of table 11 of MUSIC, whose baselines share them."""
     return Pretraining(
         epochs=800,
         batch_size=512,
@@ -236,7 +235,7 @@ def on_cifar10(projector: Projector) -> Pretraining:
         augmentation=Vicreg.cifar(),
         encoder=ResNet(name="resnet18", cifar_stem=True),
         projector=projector,
-        method=Imsvd(units=32),
+        method=method,
         optimizer=Optimizer(kind="sgd", learning_rate=0.1, weight_decay=5e-4, warmup=WARMUP_EPOCHS / 800, final=0.002),
         workers=4,
     )
