@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from functools import partial
 from typing import Any
 
@@ -127,8 +128,11 @@ def shared(method: Method, place: Place) -> nn.Module:
         nn.SyncBatchNorm.convert_sync_batchnorm(method)
     if not any(parameter.requires_grad for parameter in method.parameters()):
         return method
-    # Buffers are alike on all ranks, or the rank's own: nothing to send.
-    return DistributedDataParallel(method, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # Newer torch has another name for it, which older ones do not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        # Buffers are alike on all ranks, or the rank's own: nothing to send.
+        return DistributedDataParallel(method, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)
 
 
 def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:

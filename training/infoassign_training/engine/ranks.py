@@ -69,7 +69,8 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[tuple[Place, torc
     if place.world == 1:
         yield place, chosen
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # Numbers for the log are summed on the CPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield place, chosen
     finally:
@@ -104,6 +105,17 @@ def spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
     if _grouped():
         dist.all_reduce(whole)
     return whole
+
+
+def share(count: int) -> slice:
+    """Say which of `count` rows, which all ranks have, this rank is to work on."""
+    place = Place(dist.get_rank(), dist.get_world_size()) if _grouped() else Place()
+    return place.part(count)
+
+
+def together(rows: Tensor) -> Tensor:
+    """Return the rows (n_r, D) of all ranks, those of the first rank first, as constants."""
+    return torch.cat(_gathered(rows)) if _grouped() else rows
 
 
 def of_first(values: Tensor) -> Tensor:

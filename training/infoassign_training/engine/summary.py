@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 import infoassign as ia
+from infoassign_training.engine import ranks
 from infoassign_training.methods.method import Step
 
 
 class Summary:
-    """Running means over the steps of an epoch; empty before the first step.
+    """Running means over the steps of an epoch, of this rank; empty before the first step.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class Summary:
 
     def headline(self) -> dict[str, str]:
         """Return what the progress bar shows."""
-        record = self.record()
+        record = self._record()
         shown = {"loss": f"{record['loss']:.3f}"}
         if "loss_over_log_k" in record:
             shown["loss/lnK"] = f"{record['loss_over_log_k']:.3f}"
@@ -67,7 +68,16 @@ class Summary:
         return shown
 
     def record(self) -> dict[str, Any]:
-        """Return the epoch's line of the log, so far."""
+        """Return the epoch's line of the log; all ranks call this together, and get the means over all of them."""
+        all_sum = ranks.all_sum()
+        if all_sum is not None:
+            sums = all_sum(torch.tensor([self._loss, *self._parts.values(), 1.0], dtype=torch.float64))
+            self._loss, *parts = (sums[:-1] / sums[-1]).tolist()
+            self._parts = dict(zip(self._parts, parts, strict=True))
+            self._used = all_sum(self._used.to(torch.int64)) > 0
+        return self._record()
+
+    def _record(self) -> dict[str, Any]:
         loss = self._loss / self._steps
         record: dict[str, Any] = {"loss": loss}
         if self._labels is not None:

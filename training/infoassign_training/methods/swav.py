@@ -25,7 +25,7 @@ class Swav(Method):
         self.encoder = encoder
         self.projector = projector
         self.prototypes = Prototypes(projection, chosen.prototypes)
-        # Empty at first; rows of zeros are not used.
+        # The same on every rank, which labels its share of it. Empty at first; rows of zeros are not used.
         self.register_buffer("queue", torch.zeros(GLOBAL, chosen.queue, projection))
 
     def forward(self, batch: Batch, now: Moment) -> Step:
@@ -65,11 +65,11 @@ class Swav(Method):
         kept = self.queue[view]
         # Whole or not at all: zeros stand in for batches that have not been.
         if use and len(kept) and bool(kept[-1].any()):
-            projections = torch.cat([projections, kept])
+            projections = torch.cat([projections, kept[ranks.share(len(kept))]])
         return self.assign(self.prototypes(projections))
 
     def _remember(self, projections: Sequence[Tensor]) -> None:
         """Put the newest projections before the others."""
         if self.settings.queue:
-            both = torch.stack(list(projections))
+            both = torch.stack([ranks.together(view) for view in projections])
             self.queue.copy_(torch.cat([both, self.queue], dim=1)[:, : self.settings.queue])
