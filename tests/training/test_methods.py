@@ -19,10 +19,9 @@ from infoassign_training.engine.run import Run, open_run
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
 from infoassign_training.methods.barlow_twins import BarlowTwins
-from infoassign_training.methods.build import method_of
 from infoassign_training.methods.deepcluster import DeepCluster
 from infoassign_training.methods.imsvd import Imsvd
-from infoassign_training.methods.method import Batch, Method, Moment
+from infoassign_training.methods.method import Batch, Method, Moment, Parts
 from infoassign_training.methods.mira import Mira
 from infoassign_training.methods.music import Music
 from infoassign_training.methods.sela import Sela
@@ -144,7 +143,7 @@ def test_local_crops_predict_the_labels_of_both_global_views(kind: str) -> None:
     """With every term of the sum written out; the small views are of another size."""
     pooled = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     chosen = KINDS[kind](prototypes=5)  # type: ignore[call-arg]
-    method = method_of(chosen, pooled, torch.nn.Linear(6, 4), features=6, projection=4, images=9, classes=2)
+    method = chosen.method(Parts(pooled, torch.nn.Linear(6, 4), features=6, projection=4, images=9, classes=2))
     generator = torch.Generator().manual_seed(0)
     views = [torch.rand(9, 1, size, size, generator=generator) for size in (8, 8, 5, 5, 5)]
     rows = torch.arange(9)

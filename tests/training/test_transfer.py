@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from infoassign_training.methods import labels as files
 from infoassign_training.methods import settings
-from infoassign_training.methods.build import method_of
 from infoassign_training.methods.labels import read_labels, write_labels
-from infoassign_training.methods.method import Batch, Moment
+from infoassign_training.methods.method import Batch, Moment, Parts
 from infoassign_training.methods.transfer import Transfer, turned
 
 SIZES = (5, 3)
@@ -38,7 +37,7 @@ def transfer(path: Path | str, *, rotation: bool = False, heads: tuple[int, ...]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 6), nn.BatchNorm1d(6), nn.ReLU())
-        method = method_of(chosen, encoder, nn.Identity(), features=6, projection=0, images=IMAGES, classes=0)
+        method = chosen.method(Parts(encoder, nn.Identity(), features=6, projection=6, images=IMAGES, classes=0))
         # The heads start near zero; so that every logit counts:
         for parameter in method.parameters():
             nn.init.normal_(parameter)

@@ -17,8 +17,7 @@ from infoassign_training.engine.feed import DigitFeed
 from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.methods import settings
-from infoassign_training.methods.build import method_of
-from infoassign_training.methods.method import Batch, Method
+from infoassign_training.methods.method import Batch, Method, Parts
 
 CHOSEN: dict[str, settings.Settings] = {
     "mira": settings.Mira(prototypes=12, beta_start=0.9, beta_end=0.9, tolerance=1e-10),
@@ -48,7 +47,7 @@ def plain(chosen: settings.Settings) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 16), nn.Tanh())
-        method = method_of(chosen, encoder, nn.Linear(16, 10), features=16, projection=10, images=100, classes=10)
+        method = chosen.method(Parts(encoder, nn.Linear(16, 10), features=16, projection=10, images=100, classes=10))
     return method.double()
 
 

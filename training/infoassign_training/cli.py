@@ -109,19 +109,24 @@ def _parse(recipe: str, settings: Pretraining, options: Sequence[str]) -> Pretra
     """Parse the options of a recipe; ``--data`` first, since it decides which settings of the data there are."""
     words = [option.partition("=")[2] for option in options if option.startswith("--data=")]
     words += [word for option, word in pairwise(options) if option == "--data"]
+    if words and isinstance(settings.data, Digits):
+        raise UserError(
+            f"{recipe} trains on the digits that come with scikit-learn, not on {words[-1]};"
+            f" `{PROGRAM} recipes` lists those for images of yours"
+        )
     try:
-        data = named(words[-1], settings.data) if words else settings.data
-        settings = replace(settings, data=data)
+        if words:
+            settings = replace(settings, data=named(words[-1], settings.data))
+        command = tyro.cli(
+            Pretrain,
+            default=Pretrain(out=tyro.MISSING, settings=settings),
+            description=f"{RECIPES[recipe].summary}: train an encoder, and write a report.",
+            prog=f"{PROGRAM} pretrain {recipe}",
+            args=options,
+            config=FLAGS,
+        )
     except ValueError as error:
-        raise UserError(f"--data {words[-1]}: {error}") from error
-    command = tyro.cli(
-        Pretrain,
-        default=Pretrain(out=tyro.MISSING, settings=settings),
-        description=f"{RECIPES[recipe].summary}: train an encoder, and write a report.",
-        prog=f"{PROGRAM} pretrain {recipe}",
-        args=options,
-        config=FLAGS,
-    )
+        raise UserError(str(error)) from error
     return replace(command, out=command.out.expanduser())
 
 

@@ -87,7 +87,7 @@ class Pretraining:
     augmentation: Annotated[augmentations.Augmentation, Union] = field(default_factory=augmentations.Distortions)
     encoder: Annotated[models.Encoder, Union] = field(default_factory=models.SmallResNet)
     projector: Annotated[models.Projector | None, Union] = field(default_factory=models.Projector)
-    method: Annotated[methods.Settings, Union] = field(default_factory=methods.Mira)
+    method: methods.Settings = field(default_factory=methods.Mira)
     """What is done with the views."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -148,7 +148,7 @@ def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
         )
     else:
         return None
-    return f"after {record['epoch']} epochs {finding}. {getattr(settings.method, 'advice', '')}".rstrip()
+    return f"after {record['epoch']} epochs {finding}. {settings.method.advice}".rstrip()
 
 
 def _train_epoch(

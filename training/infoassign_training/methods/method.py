@@ -31,6 +31,22 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a method is put around."""
+
+    encoder: nn.Module
+    """Images (B, C, H, W) in, features (B, `features`) out."""
+    projector: nn.Module
+    """Features in, projections (B, `projection`) out; the identity for methods that do not project."""
+    features: int
+    projection: int
+    images: int
+    """How many there are in the training data."""
+    classes: int
+    """How many there are in the training data; 0 if they are not known."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images of a step."""
 

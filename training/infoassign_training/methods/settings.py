@@ -1,17 +1,23 @@
 """What every method can be told: frozen, checked when made; no torch here, so that the command line's help is quick."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from infoassign_training.checks import require, require_not_negative, require_positive
 
+if TYPE_CHECKING:
+    from infoassign_training.methods.method import Method, Parts
 
-class Needs:
-    """What a method is given, apart from its settings."""
+
+class Settings(ABC):
+    """What a method can be told, and what it has to be given; subclasses are frozen dataclasses with a kind.
+
+    A subclass is known by its kind from when it is defined on, wherever that is.
+    """
 
     kind: ClassVar[str]
-    """Its name."""
+    """Name of the method."""
     views: ClassVar[int] = 2
     """Random global views of every image in a step."""
     local_views: ClassVar[bool] = False
@@ -21,9 +27,26 @@ class Needs:
     supervised: ClassVar[bool] = False
     """Whether it looks at the true classes."""
 
+    def __init_subclass__(cls) -> None:
+        if "kind" in cls.__dict__:
+            KINDS[cls.kind] = cls
+
+    @property
+    def advice(self) -> str:
+        """What to do if the labels stay without information."""
+        return ""
+
+    @abstractmethod
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method, with its initial weights, around the networks; torch is imported here and not before."""
+
+
+KINDS: dict[str, type[Settings]] = {}
+"""All of them by the name of the method."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Mira(Needs):
+class Mira(Settings):
     """MIRA: swapped prediction of information-maximising labels (eq. 1 to 8)."""
 
     kind: ClassVar[str] = "mira"
@@ -81,9 +104,15 @@ class Mira(Needs):
             " batches."
         )
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import mira
+
+        return mira.Mira(parts.encoder, parts.projector, parts.projection, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Swav(Needs):
+class Swav(Settings):
     """SwAV: swapped prediction of labels by optimal transport under equipartition, a few half steps of Sinkhorn."""
 
     kind: ClassVar[str] = "swav"
@@ -113,9 +142,15 @@ class Swav(Needs):
         """What to do if the labels stay without information."""
         return "Lower method.epsilon to make the labels sharper, or take larger batches or a queue."
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import swav
+
+        return swav.Swav(parts.encoder, parts.projector, parts.projection, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Sela(Needs):
+class Sela(Settings):
     """SeLa: labels of the whole data set by optimal transport under equipartition, now and then; heads learn them."""
 
     kind: ClassVar[str] = "sela"
@@ -145,9 +180,15 @@ class Sela(Needs):
         """What to do if the labels stay without information."""
         return "Raise method.sharpness to make the labels sharper, or method.relabellings."
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import sela
+
+        return sela.Sela(parts.encoder, parts.features, parts.images, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer(Needs):
+class Transfer(Settings):
     """Label transfer: a new network learns the labels that another has found (SeLa, sec. 4.3 and 4.6)."""
 
     kind: ClassVar[str] = "transfer"
@@ -166,9 +207,15 @@ class Transfer(Needs):
             f"method.heads must be numbers of labels, at least 2 each; got {self.heads}",
         )
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import transfer
+
+        return transfer.Transfer(parts.encoder, parts.features, parts.images, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class DeepCluster(Needs):
+class DeepCluster(Settings):
     """DeepCluster: k-means labels of all images, anew every few epochs; a new head learns them (SeLa, table 8)."""
 
     kind: ClassVar[str] = "deepcluster"
@@ -188,9 +235,15 @@ class DeepCluster(Needs):
         """What to do if the labels stay without information."""
         return "Change method.clusters, or cluster less often (method.every-epochs)."
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import deepcluster
+
+        return deepcluster.DeepCluster(parts.encoder, parts.features, parts.images, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class JointEntropies(Needs):
+class JointEntropies(Settings):
     """What MUSIC and IMSVD have in common: the terms of their loss, by the names of the library's arguments.
 
     The rows of their ablation (MUSIC's table 8, IMSVD's table VIII): DE + OE has `invariance_weight` 0, OE + TI has
@@ -233,6 +286,12 @@ class Music(JointEntropies):
         super().__post_init__()
         require(self.segment_size >= 2, f"method.segment_size must be at least 2; got {self.segment_size}")
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import music
+
+        return music.Music(parts.encoder, parts.projector, self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Imsvd(JointEntropies):
@@ -253,9 +312,15 @@ class Imsvd(JointEntropies):
             "method.entropy_weight and invariance_weight must not both be 0",
         )
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import imsvd
+
+        return imsvd.Imsvd(parts.encoder, parts.projector, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowTwins(Needs):
+class BarlowTwins(Settings):
     """Barlow Twins: the cross-correlation of two views is to be the identity."""
 
     kind: ClassVar[str] = "barlow-twins"
@@ -265,9 +330,15 @@ class BarlowTwins(Needs):
     def __post_init__(self) -> None:
         require_positive(self, "method", "off_diagonal")
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import barlow_twins
+
+        return barlow_twins.BarlowTwins(parts.encoder, parts.projector, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Vicreg(Needs):
+class Vicreg(Settings):
     """VICReg: invariance of two views, variance and covariance of each."""
 
     kind: ClassVar[str] = "vicreg"
@@ -281,9 +352,15 @@ class Vicreg(Needs):
     def __post_init__(self) -> None:
         require_not_negative(self, "method", "invariance", "variance", "covariance")
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import vicreg
+
+        return vicreg.Vicreg(parts.encoder, parts.projector, self)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Supervised(Needs):
+class Supervised(Settings):
     """A classifier of the true classes: the baseline that is allowed to see them."""
 
     kind: ClassVar[str] = "supervised"
@@ -291,10 +368,8 @@ class Supervised(Needs):
     views: ClassVar[int] = 1
     projects: ClassVar[bool] = False
 
+    def method(self, parts: "Parts") -> "Method":
+        """Put the method around the networks."""
+        from infoassign_training.methods import supervised
 
-Settings: TypeAlias = Mira | Swav | Sela | Transfer | DeepCluster | Music | Imsvd | BarlowTwins | Vicreg | Supervised
-"""Those of some method."""
-KINDS: Mapping[str, type[Settings]] = {
-    kind.kind: kind for kind in (Mira, Swav, Sela, Transfer, DeepCluster, Music, Imsvd, BarlowTwins, Vicreg, Supervised)
-}
-"""All of them by the name of the method."""
+        return supervised.Supervised(parts.encoder, parts.features, parts.classes)

@@ -1,0 +1,56 @@
+"""A training method of your own: one file, which trains like the built-in ones, with checkpoints, evaluation and a report.
+
+Alignment and uniformity (Wang and Isola, 2020): the two views of an image close to each other on the sphere, and all
+images spread over it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from infoassign_training import pipeline
+from infoassign_training.config import Optimizer, Pretraining
+from infoassign_training.methods.embeddings import Embeddings
+from infoassign_training.methods.method import Parts
+from infoassign_training.methods.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignUniform(Settings):
+    """What can be set."""
+
+    kind: ClassVar[str] = "align-uniform"
+    uniformity: float = 1.0
+
+    def method(self, parts: Parts) -> Embeddings:
+        return Method(parts.encoder, parts.projector, self)
+
+
+class Method(Embeddings):
+    """The loss of two batches of embeddings; the base class has the networks."""
+
+    def __init__(self, encoder: torch.nn.Module, projector: torch.nn.Module, chosen: AlignUniform) -> None:
+        super().__init__(encoder, projector)
+        self.chosen = chosen
+
+    def terms(self, first: Tensor, second: Tensor) -> Mapping[str, Tensor]:
+        views = normalize(first), normalize(second)
+        spread = [torch.pdist(view).square().mul(-2).exp().mean().log() for view in views]
+        return {
+            "alignment": (views[0] - views[1]).square().sum(dim=1).mean(),
+            "uniformity": self.chosen.uniformity * sum(spread) / 2,
+        }
+
+
+if __name__ == "__main__":
+    recipe = Pretraining(method=AlignUniform(), optimizer=Optimizer(learning_rate=0.2), epochs=5, device="cpu")
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        scores = pipeline.pretrain("align-uniform", recipe, Path(folder) / "run")
+    print({name: f"{values['knn']:.3f}" for name, values in scores.items()})
