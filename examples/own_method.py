@@ -1,4 +1,4 @@
-"""A training method of your own: one file, which trains like the built-in ones, with checkpoints, evaluation and a report.
+"""A training method of your own: one file, which trains like the built-in ones, with checkpoints and a report.
 
 Alignment and uniformity (Wang and Isola, 2020): the two views of an image close to each other on the sphere, and all
 images spread over it.
@@ -29,6 +29,7 @@ class AlignUniform(Settings):
     uniformity: float = 1.0
 
     def method(self, parts: Parts) -> Embeddings:
+        """Put the method around the networks."""
         return Method(parts.encoder, parts.projector, self)
 
 
@@ -40,6 +41,7 @@ class Method(Embeddings):
         self.chosen = chosen
 
     def terms(self, first: Tensor, second: Tensor) -> Mapping[str, Tensor]:
+        """Return the terms of the loss of embeddings (B, D)."""
         views = normalize(first), normalize(second)
         spread = [torch.pdist(view).square().mul(-2).exp().mean().log() for view in views]
         return {

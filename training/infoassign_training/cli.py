@@ -94,7 +94,7 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
 
 def _known(recipe: str) -> Recipe:
     if recipe not in RECIPES:
-        near = get_close_matches(recipe, RECIPES, n=1, cutoff=0)[0]
+        near = get_close_matches(recipe.lower(), RECIPES, n=1, cutoff=0)[0]
         raise UserError(f"no recipe is called {recipe!r}; did you mean {near!r}? `{PROGRAM} recipes` lists them all")
     return RECIPES[recipe]
 
@@ -198,7 +198,7 @@ def _listed(part: str) -> str:
     """List recipes, a line each, by where they come from."""
     found = [recipe for recipe in RECIPES.values() if part in recipe.name]
     if not found:
-        near = get_close_matches(part, RECIPES, n=1, cutoff=0)[0]
+        near = get_close_matches(part.lower(), RECIPES, n=1, cutoff=0)[0]
         raise UserError(f"no recipe has {part!r} in its name; did you mean {near!r}?")
     lines = []
     width = max(len(recipe.name) for recipe in found)
