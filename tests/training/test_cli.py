@@ -110,7 +110,7 @@ def test_recipes_are_listed_found_by_a_part_of_their_name_and_shown(capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("digits-mirra", "digits-mira"), ("mira", "digits-mira"), ("IMSVD", "imsvd-")]
+    ("name", "nearest"), [("digits-mirra", "digits-mira"), ("mira", "digits-mira"), ("IMSVD", "digits-imsvd")]
 )
 def test_an_unknown_recipe_names_the_nearest(
     name: str, nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
