@@ -42,9 +42,13 @@ class DeepCluster(Method):
         certain = F.one_hot(self.targets[0], self.settings.clusters).double()
         return (ia.mira(100 * certain, beta=0),)
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the features of the view, (B, F)."""
+        return [self.encoder(views[0])]
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the cross-entropy with the clusters."""
-        return Step(F.cross_entropy(self.head(self.encoder(batch.views[0])), self.targets[0, batch.rows]))
+        return Step(F.cross_entropy(self.head(outputs[0]), self.targets[0, batch.rows]))
 
     def pseudo_labels(self) -> Tensor:
         """Return the labels that are being learnt, shape (T, N)."""

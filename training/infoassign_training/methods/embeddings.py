@@ -17,10 +17,14 @@ class Embeddings(Method):
         self.encoder = encoder
         self.projector = projector
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the embeddings of both views, each (B, D)."""
+        # Both at once, as in the papers' code: batch normalisation sees all of them.
+        return list(self.projector(self.encoder(torch.cat(views))).chunk(2))
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the loss of the embeddings."""
-        # Both views at once, as in the papers' code: batch normalisation sees all of them.
-        first, second = self.projector(self.encoder(torch.cat(batch.views))).chunk(2)
+        first, second = outputs
         parts = self.terms(first, second)
         return Step(torch.stack(list(parts.values())).sum(), parts={k: v.detach() for k, v in parts.items()})
 

@@ -100,9 +100,32 @@ class Method(nn.Module, ABC):
         """Do what is due before a step; return the labels that were made for all images."""
         return ()
 
-    @abstractmethod
     def forward(self, batch: Batch, now: Moment) -> Step:
         """Return the loss of a batch."""
+        return self.loss(self.outputs(batch.views), self.constants(batch.views), batch, now)
+
+    @abstractmethod
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Pass views through the network that learns; the loss is a function of what comes out.
+
+        Parameters
+        ----------
+        views
+            Of a batch, or of a piece of it, each of shape (B, C, H, W).
+
+        Returns
+        -------
+        list of Tensor
+            Each of shape (B, ...): what pieces of a batch give can be put together again.
+        """
+
+    def constants(self, views: list[Tensor]) -> list[Tensor]:
+        """Pass views through networks that do not learn; each output has shape (B, ...) and no gradient."""
+        return []
+
+    @abstractmethod
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
+        """Return the loss of a whole batch, from what :meth:`outputs` and :meth:`constants` gave."""
 
     def after_backward(self, now: Moment) -> None:
         """Change gradients before they are used."""

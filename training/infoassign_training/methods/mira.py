@@ -41,17 +41,25 @@ class Mira(Method):
         self.update_teacher(self._momentum(now))
         return ()
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the student's projections of all views, each (B, D)."""
+        return by_size(nn.Sequential(self.encoder, self.projector), views)
+
+    @torch.no_grad()
+    def constants(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the teacher's projections of the two global views, each (B, D)."""
+        return list(self.teacher(torch.cat(views[:GLOBAL])).chunk(GLOBAL))
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the swapped-prediction loss: two global views, labelled each on its own, and perhaps local ones.
 
         The loss is the mean of the terms of eq. 8, so that it is ln K where all labels are predicted alike.
         """
         beta = cosine(self.settings.beta_start, self.settings.beta_end, now.progress)
         with torch.no_grad():
-            targets = self.prototypes(self.teacher(torch.cat(batch.views[:GLOBAL]))).chunk(GLOBAL)
-        labels = tuple(self.assign(view, beta) for view in targets)
-        projections = by_size(nn.Sequential(self.encoder, self.projector), batch.views)
-        logits = [self.prototypes(view) / self.settings.student_temperature for view in projections]
+            targets = self.prototypes(torch.cat(constants)).chunk(GLOBAL)
+            labels = tuple(self.assign(view, beta) for view in targets)
+        logits = [self.prototypes(view) / self.settings.student_temperature for view in outputs]
         loss = swapped_prediction(logits, [assignment.plan for assignment in labels])
         return Step(loss, labels, schedules={"beta": beta, "teacher_momentum": self._momentum(now)})
 

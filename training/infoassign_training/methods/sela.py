@@ -41,9 +41,13 @@ class Sela(Method):
         """Label all images once more, for use elsewhere: the last of the schedule's times is the end."""
         return self._relabel(images) if self.settings.relabellings > 1 else ()
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the features of the view, (B, F)."""
+        return [self.encoder(views[0])]
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the mean over heads of the cross-entropy with their labels."""
-        logits = self.heads(self.encoder(batch.views[0]))
+        logits = self.heads(outputs[0])
         targets = self.targets[:, batch.rows]
         losses = [F.cross_entropy(some, labels) for some, labels in zip(logits, targets, strict=True)]
         return Step(torch.stack(losses).mean())

@@ -1,6 +1,6 @@
 """A classifier of the true classes, as a baseline."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infoassign_training.methods.method import Batch, Method, Moment, Step
@@ -14,6 +14,10 @@ class Supervised(Method):
         self.encoder = encoder
         self.head = nn.Linear(features, classes)
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the features of the view, (B, F)."""
+        return [self.encoder(views[0])]
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the cross-entropy with the classes."""
-        return Step(F.cross_entropy(self.head(self.encoder(batch.views[0])), batch.classes))
+        return Step(F.cross_entropy(self.head(outputs[0]), batch.classes))

@@ -28,14 +28,17 @@ class Swav(Method):
         # The same on every rank, which labels its share of it. Empty at first; rows of zeros are not used.
         self.register_buffer("queue", torch.zeros(GLOBAL, chosen.queue, projection))
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the projections of all views, each (B, D)."""
+        return by_size(nn.Sequential(self.encoder, self.projector), views)
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the mean of the swapped predictions: two global views are labelled, and all predict."""
-        projections = by_size(nn.Sequential(self.encoder, self.projector), batch.views)
         with torch.no_grad():
             use = now.epoch >= self.settings.queue_from_epoch
-            labels = tuple(self._labelled(view, number, use=use) for number, view in enumerate(projections[:GLOBAL]))
-            self._remember(projections[:GLOBAL])
-        logits = [self.prototypes(view) / self.settings.temperature for view in projections]
+            labels = tuple(self._labelled(view, number, use=use) for number, view in enumerate(outputs[:GLOBAL]))
+            self._remember(outputs[:GLOBAL])
+        logits = [self.prototypes(view) / self.settings.temperature for view in outputs]
         return Step(swapped_prediction(logits, [found.plan[: len(batch.rows)] for found in labels]), labels)
 
     def after_backward(self, now: Moment) -> None:

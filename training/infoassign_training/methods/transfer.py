@@ -51,17 +51,22 @@ class Transfer(Method):
         found = read_labels(Path(self.settings.labels), sizes=heads, images=images)
         self.targets.copy_(torch.from_numpy(found))
 
-    def forward(self, batch: Batch, now: Moment) -> Step:
+    def outputs(self, views: list[Tensor]) -> list[Tensor]:
+        """Return the features of the view, and of its turns if they are learnt, each (B, F)."""
+        (images,) = views
+        if self.rotation is None:
+            return [self.encoder(images)]
+        return list(self.encoder(turned(images)).chunk(ROTATIONS))
+
+    def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the mean over heads of the cross-entropy with their labels, and that of the turns added to it."""
-        (images,) = batch.views
-        features = self.encoder(images if self.rotation is None else turned(images))
-        logits = self.heads(features[: len(images)])
+        logits = self.heads(outputs[0])
         losses = [F.cross_entropy(some, row) for some, row in zip(logits, self.targets[:, batch.rows], strict=True)]
         labels = torch.stack(losses).mean()
         if self.rotation is None:
             return Step(labels)
-        turns = torch.arange(ROTATIONS, device=features.device).repeat_interleave(len(images))
-        rotation = F.cross_entropy(self.rotation(features), turns)
+        turns = torch.arange(ROTATIONS, device=labels.device).repeat_interleave(len(batch.rows))
+        rotation = F.cross_entropy(self.rotation(torch.cat(outputs)), turns)
         return Step(labels + rotation, parts={"label_loss": labels.detach(), "rotation_loss": rotation.detach()})
 
     @torch.no_grad()
