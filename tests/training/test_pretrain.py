@@ -62,7 +62,7 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretr
         assert record["solver_converged"] == 1
     state = checkpoint.load(run.checkpoint)
     assert state is not None
-    assert state.epochs == 2
+    assert state.step == 4
 
 
 def test_training_lowers_the_loss(tmp_path: Path, small: Pretraining) -> None:
@@ -112,12 +112,12 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "import digit_runs\n"
         "from infoassign_training.engine import pretrain\n"
         "from infoassign_training.engine.run import Run\n"
-        "step, calls = pretrain._finite_step, []\n"
-        "def fatal(*arguments):\n"
+        "step, calls = pretrain.backward, []\n"
+        "def fatal(*arguments, **named):\n"
         "    calls.append(1)\n"
         "    if len(calls) == 6: os.kill(os.getpid(), 9)\n"
-        "    return step(*arguments)\n"
-        "pretrain._finite_step = fatal\n"
+        "    return step(*arguments, **named)\n"
+        "pretrain.backward = fatal\n"
         "run = Run(pathlib.Path(sys.argv[1]))\n"
         "digit_runs.train(run.read().settings, digit_runs.some(300), run)\n"
     )
@@ -191,7 +191,7 @@ def test_divergence_stops_with_the_last_checkpoint_kept(
     train(small, images, run)
     kept = run.checkpoint.read_bytes()
     longer = replace(small, epochs=9, optimizer=Optimizer(learning_rate=1e30, warmup=0))
-    with pytest.raises(TrainingError, match=r"in epoch 3: .*after epoch 2 is kept.*lower optimizer.learning-rate"):
+    with pytest.raises(TrainingError, match=r"in epoch 3: .*after step 4 is kept.*lower optimizer.learning-rate"):
         train(longer, images, run)
     assert run.checkpoint.read_bytes() == kept
 

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 import infoassign
 from infoassign.files import write_text
 from infoassign_training.config import FREE, Pretraining
+from infoassign_training.engine.checkpoint import KEPT
 from infoassign_training.errors import UserError
 
 LOCK = ".lock"
@@ -42,7 +43,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The state after the last whole epoch."""
+        """The state after the last epoch, or after a step in it."""
         return self.folder / "checkpoint.pt"
 
     @property
@@ -64,6 +65,12 @@ class Run:
     def report(self) -> Path:
         """The page to look at."""
         return self.folder / "report.html"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Everything that a run writes after its settings."""
+        kept = (self.folder / name for name in KEPT)
+        return (self.report, self.metrics, self.labels, self.log, self.checkpoint, *kept, *map(self.figure, FIGURES))
 
     def figure(self, name: str) -> Path:
         """One of the report's pictures, by its name in `FIGURES`."""
@@ -151,15 +158,7 @@ def open_run(
         # Once more: another process may have come and gone before the lock was ours.
         _require_allowed(run, recipe, settings, resume=resume, overwrite=overwrite)
         if not resume:
-            for path in (
-                run.report,
-                run.metrics,
-                run.labels,
-                run.log,
-                run.checkpoint,
-                *map(run.figure, FIGURES),
-                run.settings,
-            ):
+            for path in (*run.written, run.settings):
                 path.unlink(missing_ok=True)
             versions = {"python": platform.python_version()}
             modules = (infoassign, torch, torchvision, numpy, sklearn)
