@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,26 @@ def test_several_ranks_do_what_one_does_and_go_on_from_each_other(world: int, tm
         train(kind, Place(), tmp_path / f"{kind}-cut")
         for ended in (kind, f"{kind}-cut", f"{kind}-one"):
             require_alike(kind, tmp_path / f"{kind}-alone", tmp_path / ended)
+
+
+@pytest.mark.deep
+def test_torchrun_asked_to_end_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    """As SLURM asks ahead of the time limit: SIGTERM to torchrun, which passes it on."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["-m", "infoassign_training", "pretrain", "digits-supervised", "--out", str(run), "--epochs", "400"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not Run(run).checkpoint.exists() and process.poll() is None:
+            time.sleep(0.2)
+        process.terminate()
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "stopped by SIGTERM after step" in printed
+    state = checkpoint.load(Run(run).checkpoint)
+    assert state is not None
+    assert f"after step {state.step} of 4000, which is saved" in printed
+    assert Run(run).records()[-1]["step"] <= state.step
 
 
 def require_alike(kind: str, expected: Path, found: Path) -> None:
