@@ -55,6 +55,17 @@ def save(path: Path, epochs: int, method: nn.Module, optimizer: Optimizer) -> No
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    write(path, state)
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full.
+    """
     # Serialised in memory first: torch's writer hides a full disk behind an error of its own.
     buffer = BytesIO()
     torch.save(state, buffer)

@@ -16,7 +16,9 @@ from tqdm import tqdm
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.views import seed_of
-from infoassign_training.engine import checkpoint
+from infoassign_training.engine import alarms, checkpoint, watching
+from infoassign_training.engine.board import board
+from infoassign_training.engine.divergence import DivergenceError, dump
 from infoassign_training.engine.feed import Feed
 from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.ranks import Place
@@ -31,15 +33,9 @@ class TrainingError(UserError):
     """Training cannot start or go on."""
 
 
-class DivergenceError(Exception):
-    """A value is no longer finite; the loop turns this into a `TrainingError` that says what is kept."""
-
-
-ALARM_AFTER = 0.3
-"""Share of the epochs (at least 10) after which labels without information are no longer a beginning."""
-
-
-def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place) -> Method:
+def train(
+    method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, *, tensorboard: bool = False
+) -> Method:
     """Train on images, from where the run's checkpoint stands, to the end.
 
     After every epoch a checkpoint is written and a line added to the log. A run that is killed and started
@@ -57,6 +53,8 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
         The run folder, opened; the first rank alone writes to it.
     place
         Which rank this is. All ranks call this together.
+    tensorboard
+        Whether lines of the log are written for TensorBoard, too.
 
     Returns
     -------
@@ -66,7 +64,7 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
     Raises
     ------
     TrainingError
-        If the loss or the model's outputs are no longer finite; the last checkpoint is kept.
+        If the loss or the model's outputs are no longer finite; the last checkpoint and the batch are kept.
     CheckpointError
         If the run's checkpoint cannot be used.
     """
@@ -94,14 +92,18 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
             disable=not first,
         ) as bar,
         torch.random.fork_rng(),
+        board(run, wanted=tensorboard and first) as show,
     ):
+        for warning in alarms.beforehand(settings):
+            if first:
+                bar.write(f"warning: {warning}", file=sys.stderr)
         for epoch in range(done, settings.epochs):
             try:
                 record = _train_epoch(settings, feed, method, module, optimizer, epoch, place, bar)
             except DivergenceError as error:
                 kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
                 raise TrainingError(
-                    f"training diverged in epoch {epoch + 1}: {error}; {kept}."
+                    f"training diverged in epoch {epoch + 1}: {error}; {kept}; {dump(error, run, place)}."
                     " Start anew with a lower optimizer.learning-rate (--overwrite)"
                 ) from error
             if not first:
@@ -112,10 +114,9 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
                 log.flush()
                 os.fsync(log.fileno())
             checkpoint.save(run.checkpoint, epoch + 1, method, optimizer)
-            if epoch + 1 == max(10, round(ALARM_AFTER * settings.epochs)):
-                warning = alarm(record, settings)
-                if warning is not None:
-                    bar.write(f"warning: {warning}", file=sys.stderr)
+            show(record)
+            for warning in alarms.due(run.records(), settings):
+                bar.write(f"warning: {warning}", file=sys.stderr)
     return method.eval()
 
 
@@ -133,22 +134,6 @@ def shared(method: Method, place: Place) -> nn.Module:
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         # Buffers are alike on all ranks, or the rank's own: nothing to send.
         return DistributedDataParallel(method, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)
-
-
-def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
-    """Return a warning with advice if this line of the log is of a run that learns nothing."""
-    if "mutual_information" not in record:
-        return None
-    if 0.98 <= record["loss_over_log_k"] <= 1.02:
-        finding = "the loss is still ln K: all labels are predicted alike"
-    elif record["mutual_information"] < 0.1:
-        finding = (
-            f"the labels carry {record['mutual_information']:.2g} nats: all images are labelled nearly alike"
-            f" (loss / ln K is {record['loss_over_log_k']:.2f})"
-        )
-    else:
-        return None
-    return f"after {record['epoch']} epochs {finding}. {settings.method.advice}".rstrip()
 
 
 def _train_epoch(
@@ -187,12 +172,17 @@ def _train_epoch(
         for assignment in method.finish(partial(feed.everything, total)):
             summary.add_labels(assignment)
     with torch.no_grad():
-        if not bool(method.eval().encoder(batch.views[0]).isfinite().all()):
-            raise DivergenceError("its last step left weights that give no finite features")
+        features, outputs = method.eval().encoder(batch.views[0]), method.outputs(batch.views)[0]
+        if not bool(features.isfinite().all() and outputs.isfinite().all()):
+            raise DivergenceError("its last step left weights that give no finite features", batch, step)
+    due = settings.knn_every > 0 and (epoch + 1) % settings.knn_every == 0
+    near = watching.knn(method.encoder, feed, place) if due else {}
     return {
         "epoch": epoch + 1,
         "step": first_step + feed.steps_per_epoch,
         **summary.record(),
+        **watching.spread(features, outputs),
+        **near,
         "learning_rate": rate,
         "seconds": time.perf_counter() - started,
     }
@@ -203,7 +193,7 @@ def _finite_step(module: nn.Module, batch: Batch, now: Moment) -> Step:
     try:
         outcome: Step = module(batch, now)
     except ValueError as error:  # the solver refuses logits that are not finite
-        raise DivergenceError(str(error)) from error
+        raise DivergenceError(str(error), batch, now.step) from error
     if not bool(outcome.loss.isfinite()):
-        raise DivergenceError(f"the loss became {float(outcome.loss.detach())}")
+        raise DivergenceError(f"the loss became {float(outcome.loss.detach())}", batch, now.step)
     return outcome

@@ -69,6 +69,22 @@ class Run:
         """One of the report's pictures, by its name in `FIGURES`."""
         return self.folder / f"{name}.png"
 
+    @property
+    def tensorboard(self) -> Path:
+        """The log once more, as events for TensorBoard, if that was asked for."""
+        return self.folder / "tensorboard"
+
+    def diverged(self, rank: int | None = None) -> Path:
+        """The batch at which a value was no longer finite; of several ranks each has a file of its own."""
+        return self.folder / ("diverged.pt" if rank is None else f"diverged-{rank}.pt")
+
+    def delete_events(self) -> None:
+        """Delete what was written for TensorBoard, and the folder if there is nothing else in it."""
+        for path in self.tensorboard.glob("events.out.tfevents.*"):
+            path.unlink()
+        if self.tensorboard.is_dir() and not any(self.tensorboard.iterdir()):
+            self.tensorboard.rmdir()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of the folder.
@@ -158,9 +174,12 @@ def open_run(
                 run.log,
                 run.checkpoint,
                 *map(run.figure, FIGURES),
+                run.diverged(),
+                *folder.glob("diverged-[0-9]*.pt"),
                 run.settings,
             ):
                 path.unlink(missing_ok=True)
+            run.delete_events()
             versions = {"python": platform.python_version()}
             modules = (infoassign, torch, torchvision, numpy, sklearn)
             versions |= {module.__name__: module.__version__ for module in modules}
