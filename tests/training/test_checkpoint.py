@@ -12,7 +12,7 @@ from infoassign import files
 from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import checkpoint
-from infoassign_training.engine.checkpoint import CheckpointError
+from infoassign_training.engine.checkpoint import Checkpoint, CheckpointError
 from infoassign_training.models.settings import SmallResNet
 
 IMAGES = LabelledImages(torch.zeros(128, 1, 8, 8), torch.zeros(128, dtype=torch.int64))
@@ -22,16 +22,20 @@ IMAGES = LabelledImages(torch.zeros(128, 1, 8, 8), torch.zeros(128, dtype=torch.
 @pytest.fixture
 def saved(tmp_path: Path, small: Pretraining) -> Path:
     method = built(small, IMAGES)
-    optimizer = torch.optim.SGD(method.encoder.parameters(), lr=0.1)
     path = tmp_path / "checkpoint.pt"
-    checkpoint.save(path, 3, method, optimizer)
+    checkpoint.save(path, state_of(method, 3))
     return path
+
+
+def state_of(method: torch.nn.Module, step: int) -> Checkpoint:
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    return Checkpoint(step, method.state_dict(), optimizer.state_dict(), {}, {})
 
 
 def test_comes_back(saved: Path, small: Pretraining) -> None:
     state = checkpoint.load(saved)
     assert state is not None
-    assert state.epochs == 3
+    assert state.step == 3
     other = built(replace(small, seed=5), IMAGES)
     state.restore_method(other)
     for one, two in zip(other.state_dict().values(), built(small, IMAGES).state_dict().values(), strict=True):
@@ -69,13 +73,13 @@ def test_code_in_a_file_is_not_run(saved: Path) -> None:
 def test_a_newer_version_asks_for_an_update(saved: Path) -> None:
     state = torch.load(saved, weights_only=True)
     torch.save(state | {"version": checkpoint.VERSION + 1}, saved)
-    with pytest.raises(CheckpointError, match="has format version 2 and this program reads up to 1; update"):
+    with pytest.raises(CheckpointError, match="has format version 3 and this program reads up to 2; update"):
         checkpoint.load(saved)
 
 
 def test_a_checkpoint_without_all_its_parts_is_named(saved: Path) -> None:
-    torch.save({"format": checkpoint.FORMAT, "epochs": 3}, saved)
-    with pytest.raises(CheckpointError, match="lacks method, optimizer, version"):
+    torch.save({"format": checkpoint.FORMAT, "version": 1, "epochs": 3}, saved)
+    with pytest.raises(CheckpointError, match="lacks step, method, optimizer, scaler, summary; delete it"):
         checkpoint.load(saved)
 
 
@@ -90,7 +94,7 @@ def test_a_full_disk_is_an_os_error(saved: Path, small: Pretraining, monkeypatch
     monkeypatch.setattr(files, "_open_unnamed", on_the_full_device)
     method = built(small, IMAGES)
     with pytest.raises(OSError, match=r"No space left on device.*what it held before is kept"):
-        checkpoint.save(saved, 4, method, torch.optim.SGD(method.encoder.parameters(), lr=0.1))
+        checkpoint.save(saved, state_of(method, 4))
     assert saved.read_bytes() == before
 
 

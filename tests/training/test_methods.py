@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 import infoassign as ia
 from infoassign_training.data.digits import LabelledImages
-from infoassign_training.engine import pretrain
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
@@ -79,31 +78,6 @@ def test_training_changes_the_encoder_and_is_logged(kind: str, images: LabelledI
     assert (found is None) == (method.labels is None)
     if found is not None:
         assert found.plan.shape == (200, method.labels)
-
-
-@pytest.mark.parametrize("kind", ["swav", "sela", "deepcluster"])
-def test_resumed_ends_like_one_that_was_not(kind: str, images: LabelledImages, tmp_path: Path) -> None:
-    """Queue, labels and potentials are part of the state."""
-    whole, _ = trained(CHOSEN[kind], images, tmp_path / "whole", epochs=3)
-    wanted = replace(with_method(SMALL, CHOSEN[kind]), epochs=3)
-    with open_run(tmp_path / "cut", "small", wanted) as run:
-        stop = KeyboardInterrupt()
-        original = pretrain._finite_step
-        steps: list[int] = []
-
-        def interrupted(*arguments: Any) -> Any:
-            steps.append(1)
-            if len(steps) == 5:  # in the second of three epochs of three steps
-                raise stop
-            return original(*arguments)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pretrain, "_finite_step", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                train(wanted, images, run)
-    resumed, _ = trained(CHOSEN[kind], images, tmp_path / "cut", epochs=3)
-    expected, found = whole.state_dict(), resumed.state_dict()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
 def sinkhorn_knopp(scores: NDArray[np.float64], epsilon: float, iterations: int) -> NDArray[np.float64]:

@@ -113,7 +113,7 @@ def test_an_unfinished_run_has_no_report(tmp_path: Path, small: Pretraining) -> 
         pipeline.report(tmp_path)
     with open_run(tmp_path / "run", "small", small) as run:
         pass
-    with pytest.raises(RunError, match="is trained for 0 of 2 epochs; finish it with --resume"):
+    with pytest.raises(RunError, match="is trained for 0 of 20 steps; finish it with --resume"):
         pipeline.report(run.folder)
 
 

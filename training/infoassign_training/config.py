@@ -69,7 +69,7 @@ KINDS: Mapping[str, Mapping[str, type[Any]]] = {
     "method": methods.KINDS,
 }
 """What may stand for these settings, by name."""
-FREE = frozenset({"data.root", "data.download", "device", "workers", "knn-every"})
+FREE = frozenset({"data.root", "data.download", "device", "workers", "compile", "checkpoint-minutes", "knn-every"})
 """Settings, by their name on the command line, that decide where a run takes place, or what is looked at meanwhile, and
 not what comes out of it."""
 
@@ -91,6 +91,14 @@ class Pretraining:
     method: methods.Settings = field(default_factory=methods.Mira)
     """What is done with the views."""
     optimizer: Optimizer = field(default_factory=Optimizer)
+    accumulate: int = 1
+    """Pieces in which each process's part of a batch goes through the network; labels and loss are of the whole."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the networks' products; labels and losses are made in float32."""
+    compile: bool = False
+    """Compile the networks with torch.compile, which takes minutes and makes steps faster."""
+    checkpoint_minutes: float = 15.0
+    """Time from one checkpoint within an epoch to the next; there is one at the end of every epoch in any case."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto for CUDA where there is a device."""
     workers: int = 0
@@ -105,6 +113,12 @@ class Pretraining:
             f"batch_size must be at least 2 (batch normalisation); got {self.batch_size}",
         )
         require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
+        require(self.accumulate >= 1, f"accumulate must be at least 1; got {self.accumulate}")
+        require(
+            self.precision in ("float32", "bfloat16", "float16"),
+            f"precision must be float32, bfloat16 or float16; got {self.precision!r}",
+        )
+        require(self.checkpoint_minutes > 0, f"checkpoint_minutes must be positive; got {self.checkpoint_minutes}")
         require(self.workers >= 0, f"workers must not be negative; got {self.workers}")
         require(self.knn_every >= 0, f"knn_every must not be negative (0 for never); got {self.knn_every}")
         require(self.device in ("auto", "cpu", "cuda"), f"device must be auto, cpu or cuda; got {self.device!r}")

@@ -88,13 +88,14 @@ def report(folder: Path) -> dict[str, Scores]:
     settings = run.read().settings
     with run.locked():
         state = checkpoint.load(run.checkpoint)
-        if settings.epochs and (state is None or state.epochs < settings.epochs):
-            done = 0 if state is None else state.epochs
-            raise RunError(f"{folder} is trained for {done} of {settings.epochs} epochs; finish it with --resume")
+        cpu = torch.device("cpu")
+        feed = feed_of(settings, ranks.Place(), cpu)
+        done, total = 0 if state is None else state.step, settings.epochs * feed.steps_per_epoch
+        if done < total:
+            raise RunError(f"{folder} is trained for {done} of {total} steps; finish it with --resume")
         if settings.epochs and not run.records():
             raise RunError(f"{run.log} is missing or empty; without it there are no learning curves to draw")
-        cpu = torch.device("cpu")
-        method = _method(settings, feed_of(settings, ranks.Place(), cpu), cpu)
+        method = _method(settings, feed, cpu)
         if state is not None:
             state.restore_method(method)
         return _finish(run, settings, method)

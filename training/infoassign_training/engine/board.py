@@ -21,7 +21,7 @@ def require_tensorboard() -> None:
         If tensorboard is not installed.
     """
     try:
-        from torch.utils import tensorboard  # noqa: F401
+        from torch.utils.tensorboard import SummaryWriter  # noqa: F401
     except ImportError as error:
         raise BoardError(
             "--tensorboard needs the package tensorboard: `pip install tensorboard`, or leave the option out;"

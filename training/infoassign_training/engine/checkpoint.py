@@ -1,19 +1,24 @@
 """Checkpoints: everything that the rest of a run depends on, in one file, written atomically."""
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from infoassign.files import replacing
 from infoassign_training.errors import UserError
 
 FORMAT = "infoassign-checkpoint"
-VERSION = 1
+VERSION = 2
+PREVIOUS, GOOD = "checkpoint-previous.pt", "checkpoint-good.pt"
+"""The one before, and that of the last epoch that nothing was wrong with."""
+KEPT = (PREVIOUS, GOOD)
+"""What stands beside the last one."""
 
 
 class CheckpointError(UserError):
@@ -22,15 +27,20 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after some whole epochs.
+    """The state after some steps.
 
-    Order and views of the images depend on seed and epoch alone, so no state of a generator is needed.
+    Order and views of the images depend on seed and epoch alone, and dropout on seed, step and rank, so no state of a
+    generator is needed; and nothing depends on the number of ranks.
     """
 
-    epochs: int
-    """Epochs done."""
+    step: int
+    """Steps done."""
     method: dict[str, Any]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    """Of gradients in float16; empty otherwise."""
+    summary: dict[str, Any]
+    """Of the steps of the epoch that is not at its end."""
 
     def restore_method(self, method: nn.Module) -> None:
         """Put the weights back.
@@ -46,19 +56,12 @@ class Checkpoint:
             raise CheckpointError(f"the checkpoint belongs to another model: {error}") from error
 
 
-def save(path: Path, epochs: int, method: nn.Module, optimizer: Optimizer) -> None:
+def save(path: Path, state: Checkpoint) -> None:
     """Write a checkpoint; if that fails, the one that was there stays."""
-    state = {
-        "format": FORMAT,
-        "version": VERSION,
-        "epochs": epochs,
-        "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    write(path, state)
+    write(path, {"format": FORMAT, "version": VERSION, **vars(state)})
 
 
-def write(path: Path, state: dict[str, Any]) -> None:
+def write(path: Path, tree: dict[str, Any]) -> None:
     """Write tensors and plain values whole or not at all.
 
     Raises
@@ -68,9 +71,21 @@ def write(path: Path, state: dict[str, Any]) -> None:
     """
     # Serialised in memory first: torch's writer hides a full disk behind an error of its own.
     buffer = BytesIO()
-    torch.save(state, buffer)
+    torch.save(tree, buffer)
     with replacing(path) as file:
         file.write(buffer.getbuffer())
+
+
+def keep(path: Path, name: str) -> None:
+    """Give the checkpoint that is there a second name, so that it stays when the next takes its place."""
+    if not path.exists():
+        return
+    temporary = path.with_name(f".{name}.{uuid4().hex[:8]}")
+    try:
+        temporary.hardlink_to(path)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, temporary)
+    temporary.replace(path.with_name(name))
 
 
 def load(path: Path) -> Checkpoint | None:
@@ -81,24 +96,27 @@ def load(path: Path) -> Checkpoint | None:
     Raises
     ------
     CheckpointError
-        If the file is damaged, foreign, or from a newer version.
+        If the file is damaged, foreign, or from a newer version. Nothing is overwritten.
     """
     if not path.exists():
         return None
+    others = [name for name in KEPT if path.with_name(name).exists()]
+    advice = f"put {' or '.join(others)} in its place, or delete it" if others else "delete it to train from the start"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint, it is damaged or foreign; delete it to train from the start"
-            f" ({type(error).__name__})"
+            f"{path} cannot be read as a checkpoint, it is damaged or foreign; {advice} ({type(error).__name__})"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of infoassign; delete it to train from the start")
-    missing = {"version", "epochs", "method", "optimizer"} - state.keys()
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; delete it to train from the start")
-    if state["version"] > VERSION:
+        raise CheckpointError(f"{path} is not a checkpoint of infoassign; {advice}")
+    version = state.get("version", 0)
+    if version > VERSION:
         raise CheckpointError(
-            f"{path} has format version {state['version']} and this program reads up to {VERSION}; update infoassign"
+            f"{path} has format version {version} and this program reads up to {VERSION}; update infoassign"
         )
-    return Checkpoint(state["epochs"], state["method"], state["optimizer"])
+    names = [item.name for item in fields(Checkpoint)]
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}; {advice}")
+    return Checkpoint(**{name: state[name] for name in names})

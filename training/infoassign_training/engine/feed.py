@@ -31,8 +31,8 @@ class Feed(Protocol):
     """How many; 0 if they are not known."""
     steps_per_epoch: int
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield this rank's part of every batch of an epoch."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this rank's part of every batch of an epoch, from batch `first` on."""
 
     def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Go once over this rank's part of all images, with random views that depend on the seed and the step alone.
@@ -87,13 +87,16 @@ class DigitFeed:
         if self.steps_per_epoch == 0:
             raise ValueError(f"batch_size {settings.batch_size} is larger than the {self.images} images")
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield this rank's part of every batch of an epoch."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this rank's part of every batch of an epoch, from batch `first` on."""
         # A generator of its own for every epoch: nothing to save, and resuming is exact.
         generator = Generator().manual_seed(self.seed * 1_000_003 + number)
         order = torch.randperm(self.images, generator=generator)
-        for rows in order[: self.steps_per_epoch * self.batch_size].split(self.batch_size):
-            yield self._batch(rows, self._drawn(rows, self.views, generator))
+        batches = order[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
+        for step, rows in enumerate(batches):
+            views = self._drawn(rows, self.views, generator)  # also of those before the first: the generator goes on
+            if step >= first:
+                yield self._batch(rows, views)
 
     def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Go once over this rank's part of all images, in their order."""
@@ -158,9 +161,9 @@ class ViewFeed:
         self._training = self._loader(Views(images, self.augmentation, settings.seed), batches)
         self._passes: dict[int, ViewLoader] = {}
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield this rank's part of every batch of an epoch."""
-        for views, rows in self._training.epoch(number):
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this rank's part of every batch of an epoch, from batch `first` on."""
+        for views, rows in self._training.epoch(number, first):
             yield Batch(self._on_device(views), rows.to(self.device), self._classes[rows].to(self.device))
 
     def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -218,11 +221,13 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:
     ValueError
         If they do not fill a batch, or a batch does not divide over the ranks.
     """
-    if settings.batch_size % place.world:
-        near = settings.batch_size // place.world * place.world
+    parts = place.world * settings.accumulate
+    if settings.batch_size % parts:
+        near = settings.batch_size // parts * parts
+        pieces = f" in {settings.accumulate} pieces each" if settings.accumulate > 1 else ""
         raise ValueError(
             f"batch_size {settings.batch_size} is that of all {place.world} processes together and does not divide over"
-            f" them; take {near or place.world} or {near + place.world}"
+            f" them{pieces}; take {near or parts} or {near + parts}"
         )
     if isinstance(settings.augmentation, Distortions):
         return DigitFeed(digits()[0], settings, place, device)

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,21 +17,28 @@ from tqdm import tqdm
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.views import seed_of
-from infoassign_training.engine import alarms, checkpoint, watching
+from infoassign_training.engine import alarms, checkpoint, ranks, watching
 from infoassign_training.engine.board import board
+from infoassign_training.engine.checkpoint import Checkpoint
 from infoassign_training.engine.divergence import DivergenceError, dump
 from infoassign_training.engine.feed import Feed
 from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run
 from infoassign_training.engine.schedule import rate_at
+from infoassign_training.engine.step import Stepper, backward
+from infoassign_training.engine.stopping import heard
 from infoassign_training.engine.summary import Summary
 from infoassign_training.errors import UserError
-from infoassign_training.methods.method import Batch, Method, Moment, Step
+from infoassign_training.methods.method import Batch, Method, Moment
 
 
 class TrainingError(UserError):
     """Training cannot start or go on."""
+
+
+class StoppedError(UserError):
+    """Training was asked to stop, and can go on."""
 
 
 def train(
@@ -68,132 +76,206 @@ def train(
     CheckpointError
         If the run's checkpoint cannot be used.
     """
-    first = place.rank == 0
-    optimizer = optimizer_of(method, settings.optimizer)
-    done = 0
-    state = checkpoint.load(run.checkpoint)
-    if state is not None:
-        state.restore_method(method)
-        optimizer.load_state_dict(state.optimizer)
-        done = state.epochs
-    if first:
-        # A line of an epoch whose checkpoint was not written any more is not part of the run.
-        write_text(run.log, "".join(json.dumps(record) + "\n" for record in run.records()[:done]))
-    module = shared(method, place)
-
-    interactive = sys.stderr.isatty()
-    with (
-        tqdm(
-            total=settings.epochs * feed.steps_per_epoch,
-            initial=done * feed.steps_per_epoch,
-            desc="pretrain",
-            unit="step",
-            mininterval=0.2 if interactive else 10,
-            disable=not first,
-        ) as bar,
-        torch.random.fork_rng(),
-        board(run, wanted=tensorboard and first) as show,
-    ):
-        for warning in alarms.beforehand(settings):
-            if first:
-                bar.write(f"warning: {warning}", file=sys.stderr)
-        for epoch in range(done, settings.epochs):
-            try:
-                record = _train_epoch(settings, feed, method, module, optimizer, epoch, place, bar)
-            except DivergenceError as error:
-                kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
-                raise TrainingError(
-                    f"training diverged in epoch {epoch + 1}: {error}; {kept}; {dump(error, run, place)}."
-                    " Start anew with a lower optimizer.learning-rate (--overwrite)"
-                ) from error
-            if not first:
-                continue
-            # The line first: resuming drops lines that go beyond the checkpoint, but could not make one up.
-            with run.log.open("a") as log:
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                os.fsync(log.fileno())
-            checkpoint.save(run.checkpoint, epoch + 1, method, optimizer)
-            show(record)
-            for warning in alarms.due(run.records(), settings):
-                bar.write(f"warning: {warning}", file=sys.stderr)
+    with heard() as asked, torch.random.fork_rng():
+        loop = _Loop(method, settings, feed, run, place, asked)
+        with loop.bar, board(run, wanted=tensorboard and place.rank == 0) as loop.show:
+            loop.warn(alarms.beforehand(settings))
+            for epoch in range(loop.steps // feed.steps_per_epoch, settings.epochs):
+                loop.epoch(epoch)
+                if epoch + 1 < settings.epochs:
+                    loop.stop_if_asked()
     return method.eval()
 
 
-def shared(method: Method, place: Place) -> nn.Module:
+class _Loop:
+    """What changes from step to step, and what is done with it."""
+
+    show: Callable[[dict[str, Any]], None]
+    """Takes a line of the log."""
+
+    def __init__(
+        self, method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, asked: Callable[[], str]
+    ) -> None:
+        self.method, self.settings, self.feed, self.run, self.place, self.asked = (
+            method,
+            settings,
+            feed,
+            run,
+            place,
+            asked,
+        )
+        device = next(method.parameters()).device
+        if device.type == "cuda":
+            method.to(memory_format=torch.channels_last)
+        if settings.compile:
+            method.encoder.compile()
+        self.total = settings.epochs * feed.steps_per_epoch
+        self.optimizer = optimizer_of(method, settings.optimizer)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+        self.unit = torch.ones((), device=device)
+        self.steps = 0
+        self.summary = Summary(method.labels)
+        self.seconds = 0.0
+        self._restore()
+        self.module = shared(Stepper(method, settings.precision), place)
+        self.bar = tqdm(
+            total=self.total,
+            initial=self.steps,
+            desc="pretrain",
+            unit="step",
+            mininterval=0.2 if sys.stderr.isatty() else 10,
+            disable=place.rank > 0,
+        )
+
+    def _restore(self) -> None:
+        """Go on from the run's checkpoint, if there is one."""
+        state = checkpoint.load(self.run.checkpoint)
+        if state is not None:
+            state.restore_method(self.method)
+            self.optimizer.load_state_dict(state.optimizer)
+            self.scaler.load_state_dict(state.scaler)
+            self.steps = state.step
+            if state.summary:
+                self.seconds = state.summary["seconds"]
+                self.summary.load_state_dict(state.summary["means"])
+        if self.place.rank == 0:
+            # A line of an epoch whose checkpoint was not written any more is not part of the run.
+            lines = self.run.records()[: self.steps // self.feed.steps_per_epoch]
+            write_text(self.run.log, "".join(json.dumps(record) + "\n" for record in lines))
+
+    def epoch(self, number: int) -> None:
+        """Train to the end of an epoch, from wherever in it the run is; write its line and a checkpoint."""
+        started = saved = time.perf_counter()
+        self.method.train()
+        batch: Batch | None = None
+        first = self.steps - number * self.feed.steps_per_epoch
+        try:
+            for batch in self.feed.epoch(number, first):
+                self._step(batch)
+                elapsed = time.perf_counter() - started
+                due = time.perf_counter() - saved > 60 * self.settings.checkpoint_minutes
+                if self.steps % self.feed.steps_per_epoch and ranks.any_of(due or bool(self.asked())):
+                    self._save({"seconds": self.seconds + elapsed})
+                    saved = time.perf_counter()
+                    self.stop_if_asked()
+            record = self._finished(number, batch)
+        except DivergenceError as error:
+            kept = f"the checkpoint after step {self._kept()} is kept" if self._kept() else "there is no checkpoint yet"
+            raise TrainingError(
+                f"training diverged in epoch {number + 1}: {error}; {kept}; {dump(error, self.run, self.place)}."
+                " Start anew with a lower optimizer.learning-rate (--overwrite)"
+            ) from error
+        record["seconds"] = self.seconds + time.perf_counter() - started
+        self.summary, self.seconds = Summary(self.method.labels), 0.0
+        self._write(record)
+
+    def stop_if_asked(self) -> None:
+        """End here if a signal came to any rank; what is done is saved."""
+        signal = self.asked()
+        if ranks.any_of(bool(signal)):
+            raise StoppedError(
+                f"stopped by {signal or 'a signal'} after step {self.steps} of {self.total}, which is saved;"
+                " --resume goes on from there"
+            )
+
+    def _step(self, batch: Batch) -> None:
+        settings, method = self.settings, self.method
+        now = Moment(self.steps, self.total, self.feed.steps_per_epoch)
+        rate = rate_at(settings.optimizer, settings.batch_size, now.step, now.steps, now.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # What is drawn at random depends on seed, step and rank: nothing to save, and resuming is exact.
+        seed = seed_of(settings.seed, now.step, self.place.rank)
+        torch.manual_seed(seed)
+        for assignment in method.before(now, partial(self.feed.everything, now.step)):
+            self.summary.add_labels(assignment)
+        self.optimizer.zero_grad()
+        try:
+            outcome = backward(
+                self.module, batch, now, pieces=settings.accumulate, scale=self.scaler.scale(self.unit), seed=seed
+            )
+        except ValueError as error:  # the solver refuses logits that are not finite
+            raise DivergenceError(str(error), batch, now.step) from error
+        if not bool(outcome.loss.isfinite()):
+            raise DivergenceError(f"the loss became {float(outcome.loss)}", batch, now.step)
+        method.after_backward(now)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.steps += 1
+        self.rate = rate
+        self.summary.add(outcome)
+        self.bar.set_postfix(self.summary.headline(), refresh=False)
+        self.bar.update()
+
+    def _finished(self, number: int, batch: Batch | None) -> dict[str, Any]:
+        """Do what is due at the end of an epoch, and return its line of the log."""
+        assert batch is not None
+        if number + 1 == self.settings.epochs:
+            for assignment in self.method.finish(partial(self.feed.everything, self.total)):
+                self.summary.add_labels(assignment)
+        seen = watching.seen(self.method, batch, self.settings.accumulate)
+        if not all(bool(values.isfinite().all()) for values in seen):
+            raise DivergenceError("its last step left weights that give no finite features", batch, self.steps - 1)
+        record = {"epoch": number + 1, "step": self.steps, **self.summary.record(), **watching.spread(*seen)}
+        if self.settings.knn_every and (number + 1) % self.settings.knn_every == 0:
+            record |= watching.knn(self.method.encoder, self.feed, self.place)
+        return record | {"learning_rate": self.rate}
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Write the line of an epoch, and its checkpoint."""
+        if self.place.rank == 0:
+            # The line first: resuming drops lines that go beyond the checkpoint, but could not make one up.
+            with self.run.log.open("a") as log:
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                os.fsync(log.fileno())
+        self._save({})
+        if self.place.rank > 0:
+            return
+        self.show(record)
+        if not alarms.alarms(record, self.settings):
+            checkpoint.keep(self.run.checkpoint, checkpoint.GOOD)
+        self.warn(alarms.due(self.run.records(), self.settings))
+
+    def warn(self, warnings: list[str]) -> None:
+        """Say, once for all ranks, what may go wrong or has."""
+        for warning in warnings if self.place.rank == 0 else ():
+            self.bar.write(f"warning: {warning}", file=sys.stderr)
+
+    def _save(self, summary: dict[str, Any]) -> None:
+        """Write a checkpoint; within an epoch `summary` has what its line is made of."""
+        if summary:
+            self.summary.pool()
+            summary["means"] = self.summary.state_dict()
+        if self.place.rank == 0:
+            checkpoint.keep(self.run.checkpoint, checkpoint.PREVIOUS)
+            checkpoint.save(
+                self.run.checkpoint,
+                Checkpoint(
+                    self.steps,
+                    self.method.state_dict(),
+                    self.optimizer.state_dict(),
+                    self.scaler.state_dict(),
+                    summary,
+                ),
+            )
+
+    def _kept(self) -> int:
+        state = checkpoint.load(self.run.checkpoint)
+        return 0 if state is None else state.step
+
+
+def shared(module: nn.Module, place: Place) -> nn.Module:
     """Return what to call for a step: on several ranks gradients are averaged, and on CUDA normalisation sees all."""
     if place.world == 1:
-        return method
-    on_cuda = next(method.parameters()).is_cuda
+        return module
+    on_cuda = next(module.parameters()).is_cuda
     if on_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)
-    if not any(parameter.requires_grad for parameter in method.parameters()):
-        return method
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        return module
     with warnings.catch_warnings():
         # Newer torch has another name for it, which older ones do not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         # Buffers are alike on all ranks, or the rank's own: nothing to send.
-        return DistributedDataParallel(method, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)
-
-
-def _train_epoch(
-    settings: Pretraining,
-    feed: Feed,
-    method: Method,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    place: Place,
-    bar: "tqdm[Any]",
-) -> dict[str, Any]:
-    """Train for one epoch and return its line of the log."""
-    started = time.perf_counter()
-    first_step, total = epoch * feed.steps_per_epoch, settings.epochs * feed.steps_per_epoch
-    summary = Summary(method.labels)
-    method.train()
-    for step, batch in enumerate(feed.epoch(epoch), start=first_step):
-        # Dropout draws from torch's own generator: nothing to save, and resuming is exact.
-        torch.manual_seed(seed_of(settings.seed, step, place.rank))
-        now = Moment(step, total, feed.steps_per_epoch)
-        rate = rate_at(settings.optimizer, settings.batch_size, step, total, feed.steps_per_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        for assignment in method.before(now, partial(feed.everything, step)):
-            summary.add_labels(assignment)
-        outcome = _finite_step(module, batch, now)
-        optimizer.zero_grad()
-        outcome.loss.backward()
-        method.after_backward(now)
-        optimizer.step()
-        summary.add(outcome)
-        bar.set_postfix(summary.headline(), refresh=False)
-        bar.update()
-    if epoch + 1 == settings.epochs:
-        for assignment in method.finish(partial(feed.everything, total)):
-            summary.add_labels(assignment)
-    with torch.no_grad():
-        features, outputs = method.eval().encoder(batch.views[0]), method.outputs(batch.views)[0]
-        if not bool(features.isfinite().all() and outputs.isfinite().all()):
-            raise DivergenceError("its last step left weights that give no finite features", batch, step)
-    due = settings.knn_every > 0 and (epoch + 1) % settings.knn_every == 0
-    near = watching.knn(method.encoder, feed, place) if due else {}
-    return {
-        "epoch": epoch + 1,
-        "step": first_step + feed.steps_per_epoch,
-        **summary.record(),
-        **watching.spread(features, outputs),
-        **near,
-        "learning_rate": rate,
-        "seconds": time.perf_counter() - started,
-    }
-
-
-def _finite_step(module: nn.Module, batch: Batch, now: Moment) -> Step:
-    """Do the forward pass, or stop before a value that is not finite reaches the weights."""
-    try:
-        outcome: Step = module(batch, now)
-    except ValueError as error:  # the solver refuses logits that are not finite
-        raise DivergenceError(str(error), batch, now.step) from error
-    if not bool(outcome.loss.isfinite()):
-        raise DivergenceError(f"the loss became {float(outcome.loss.detach())}", batch, now.step)
-    return outcome
+        return DistributedDataParallel(module, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)

@@ -77,6 +77,15 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[tuple[Place, torc
         dist.destroy_process_group()
 
 
+def any_of(condition: bool) -> bool:
+    """Say whether a condition holds on some rank; all call this together."""
+    if not _grouped():
+        return condition
+    flag = torch.tensor([int(condition)])
+    dist.all_reduce(flag)
+    return bool(flag)
+
+
 def wait() -> None:
     """Wait for all other ranks."""
     if _grouped():

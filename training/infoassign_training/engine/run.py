@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 import infoassign
 from infoassign.files import write_text
 from infoassign_training.config import FREE, Pretraining
+from infoassign_training.engine.checkpoint import KEPT
 from infoassign_training.errors import UserError
 
 LOCK = ".lock"
@@ -42,7 +43,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The state after the last whole epoch."""
+        """The state after the last epoch, or after a step in it."""
         return self.folder / "checkpoint.pt"
 
     @property
@@ -65,9 +66,13 @@ class Run:
         """The page to look at."""
         return self.folder / "report.html"
 
-    def figure(self, name: str) -> Path:
-        """One of the report's pictures, by its name in `FIGURES`."""
-        return self.folder / f"{name}.png"
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Everything that a run writes after its settings."""
+        kept = (self.folder / name for name in KEPT)
+        figures = map(self.figure, FIGURES)
+        diverged = (self.diverged(), *self.folder.glob("diverged-[0-9]*.pt"))
+        return (self.report, self.metrics, self.labels, self.log, self.checkpoint, *kept, *figures, *diverged)
 
     @property
     def tensorboard(self) -> Path:
@@ -84,6 +89,10 @@ class Run:
             path.unlink()
         if self.tensorboard.is_dir() and not any(self.tensorboard.iterdir()):
             self.tensorboard.rmdir()
+
+    def figure(self, name: str) -> Path:
+        """One of the report's pictures, by its name in `FIGURES`."""
+        return self.folder / f"{name}.png"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -167,17 +176,7 @@ def open_run(
         # Once more: another process may have come and gone before the lock was ours.
         _require_allowed(run, recipe, settings, resume=resume, overwrite=overwrite)
         if not resume:
-            for path in (
-                run.report,
-                run.metrics,
-                run.labels,
-                run.log,
-                run.checkpoint,
-                *map(run.figure, FIGURES),
-                run.diverged(),
-                *folder.glob("diverged-[0-9]*.pt"),
-                run.settings,
-            ):
+            for path in (*run.written, run.settings):
                 path.unlink(missing_ok=True)
             run.delete_events()
             versions = {"python": platform.python_version()}

@@ -52,11 +52,11 @@ class Summary:
         self._sweeps += assignment.sweeps
         self._converged += assignment.converged
         self._error = max(self._error, assignment.error_bound)
-        marginal: Tensor = assignment.marginal
+        marginal: Tensor = assignment.marginal.cpu()
         self._marginal_entropy += float(ia.entropy(marginal))
         if len(marginal) == self._labels:
             self._marginal += marginal
-            self._used[assignment.labels] = True
+            self._used[assignment.labels.cpu()] = True
 
     def headline(self) -> dict[str, str]:
         """Return what the progress bar shows."""
@@ -69,15 +69,27 @@ class Summary:
             shown["clusters"] = f"{record['clusters_used']}/{self._labels}"
         return shown
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` takes: numbers, tensors, and dicts of them."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        vars(self).update(state)
+
     def record(self) -> dict[str, Any]:
         """Return the epoch's line of the log; all ranks call this together, and get the means over all of them."""
+        self.pool()
+        return self._record()
+
+    def pool(self) -> None:
+        """Take the means over all ranks, which call this together, for one's own."""
         all_sum = ranks.all_sum()
         if all_sum is not None:
             sums = all_sum(torch.tensor([self._loss, *self._means.values(), 1.0], dtype=torch.float64))
             self._loss, *means = (sums[:-1] / sums[-1]).tolist()
             self._means = dict(zip(self._means, means, strict=True))
             self._used = all_sum(self._used.to(torch.int64)) > 0
-        return self._record()
 
     def _record(self) -> dict[str, Any]:
         loss = self._loss / self._steps

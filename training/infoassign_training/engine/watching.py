@@ -11,11 +11,41 @@ from infoassign_training.engine import ranks
 from infoassign_training.engine.feed import Feed
 from infoassign_training.engine.ranks import Place
 from infoassign_training.evaluation.protocols import Features, weighted_knn
+from infoassign_training.methods.method import Batch, Method
 
 SAMPLE = 10_000
 """Images, at least, that neighbours are looked for among, or all there are."""
 ASKED = 5
 """One in so many of them is asked for its class; the others vote."""
+
+
+LARGEST = 256
+"""Images at a time of the sample."""
+
+
+@torch.no_grad()
+def seen(method: Method, batch: Batch, pieces: int) -> tuple[Tensor, Tensor]:
+    """Return what the encoder gives of the first view, and what the loss is made of, in evaluation mode.
+
+    Parameters
+    ----------
+    method
+        Is left in evaluation mode.
+    batch
+        This rank's part.
+    pieces
+        In how many it goes through the network, as in training, where more at once may not fit.
+
+    Returns
+    -------
+    tuple of Tensor
+        The features and, of the first view, the outputs, each (B, ...).
+    """
+    method.eval()
+    parts = [list(part) for part in zip(*(view.chunk(pieces) for view in batch.views), strict=True)]
+    found = [(method.encoder(part[0]), method.outputs(part)[0]) for part in parts]
+    features, outputs = (torch.cat(some) for some in zip(*found, strict=True))
+    return features, outputs
 
 
 def spread(features: Tensor, outputs: Tensor) -> dict[str, float]:
@@ -85,8 +115,11 @@ def knn(encoder: nn.Module, feed: Feed, place: Place) -> dict[str, float]:
         return {}
     encoder.eval()
     parts = [
-        (encoder(batch.views[0]).flatten(1), batch.rows[:, None], batch.classes[:, None])
+        (encoder(view).flatten(1), rows[:, None], classes[:, None])
         for batch in feed.sample(SAMPLE)
+        for view, rows, classes in zip(
+            *(some.split(LARGEST) for some in (batch.views[0], batch.rows, batch.classes)), strict=True
+        )
     ]
     features, rows, classes = (ranks.together(torch.cat(some)).cpu() for some in zip(*parts, strict=True))
     # The same of however many ranks. Dealt out, since classes may go by number.
