@@ -46,6 +46,7 @@ def feed(settings: Pretraining, images: LabelledImages) -> DigitFeed:
     return DigitFeed(images, settings, Place(), torch.device("cpu"))
 
 
-def train(settings: Pretraining, images: LabelledImages, run: Run) -> Method:
+def train(settings: Pretraining, images: LabelledImages, run: Run, *, tensorboard: bool = False) -> Method:
     """Train from initial weights, or from the run's checkpoint."""
-    return pretrain.train(built(settings, images), settings, feed(settings, images), run, Place())
+    method = built(settings, images)
+    return pretrain.train(method, settings, feed(settings, images), run, Place(), tensorboard=tensorboard)

@@ -15,10 +15,10 @@ from digit_runs import built, feed, some
 
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.digits import LabelledImages, digits
-from infoassign_training.engine import checkpoint
+from infoassign_training.engine import checkpoint, pretrain
 from infoassign_training.engine import feed as feeds
-from infoassign_training.engine.feed import feed_of
-from infoassign_training.engine.pretrain import TrainingError, alarm
+from infoassign_training.engine.feed import DigitFeed, feed_of
+from infoassign_training.engine.pretrain import TrainingError
 from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.methods.mira import Mira
@@ -60,6 +60,11 @@ def test_every_epoch_leaves_a_line_and_a_checkpoint(tmp_path: Path, small: Pretr
         assert 1 <= record["clusters_used"] <= 12
         assert record["solver_error_bound"] <= small.method.tolerance
         assert record["solver_converged"] == 1
+        entropies = record["marginal_entropy"] - record["conditional_entropy"]
+        assert record["mutual_information"] == pytest.approx(entropies)
+        assert 0 <= record["agreement"] <= 1
+        assert 1 <= record["feature_rank"] <= 16
+        assert 0 < record["output_std"] <= 1
     state = checkpoint.load(run.checkpoint)
     assert state is not None
     assert state.step == 4
@@ -121,7 +126,7 @@ def test_killed_and_resumed_ends_like_one_that_was_not(
         "run = Run(pathlib.Path(sys.argv[1]))\n"
         "digit_runs.train(run.read().settings, digit_runs.some(300), run)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(digit_runs.__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", script, str(run.folder)]
     killed = subprocess.run(command, check=False, capture_output=True, env=environment)
     assert killed.returncode == -9
@@ -196,6 +201,39 @@ def test_divergence_stops_with_the_last_checkpoint_kept(
     assert run.checkpoint.read_bytes() == kept
 
 
+@pytest.mark.parametrize("place", [Place(), Place(1, 2)])
+def test_divergence_leaves_the_batch(tmp_path: Path, small: Pretraining, images: LabelledImages, place: Place) -> None:
+    """The very one of the step, readable without running code; every rank has a file of its own."""
+    run = new_run(tmp_path, small)
+    train(small, images, run)
+    longer = replace(small, epochs=9, optimizer=Optimizer(learning_rate=1e30, warmup=0))
+    feed = DigitFeed(images, longer, place, torch.device("cpu"))
+    path = tmp_path / ("diverged.pt" if place.world == 1 else "diverged-1.pt")
+    with pytest.raises(TrainingError, match=rf"is kept; the batch is in {path}\. Start anew"):
+        pretrain.train(built(longer, images), longer, feed, run, Place() if place.world == 1 else place)
+    dumped = torch.load(path, weights_only=True)
+    assert dumped.keys() == {"message", "step", "rows", "views"}
+    assert "finite" in dumped["message"]
+    assert dumped["step"] in (4, 5)
+    expected = list(feed.epoch(2))[dumped["step"] - 4]
+    assert torch.equal(dumped["rows"], expected.rows)
+    assert len(dumped["views"]) == 2
+    for found, view in zip(dumped["views"], expected.views, strict=True):
+        assert torch.equal(found, view)
+    with open_run(tmp_path, "small", small, overwrite=True):
+        assert not path.exists()
+
+
+def test_divergence_is_told_even_if_the_batch_cannot_be_kept(
+    tmp_path: Path, small: Pretraining, images: LabelledImages
+) -> None:
+    run = new_run(tmp_path, small)
+    run.diverged().mkdir()
+    wild = replace(small, optimizer=Optimizer(learning_rate=1e30, warmup=0))
+    with pytest.raises(TrainingError, match=r"diverged in epoch 1: .*the batch could not be written .*diverged\.pt"):
+        train(wild, images, run)
+
+
 def test_divergence_in_the_first_epoch_says_that_nothing_is_kept(
     tmp_path: Path, small: Pretraining, images: LabelledImages
 ) -> None:
@@ -216,18 +254,6 @@ def test_what_cannot_be_trained_is_refused(small: Pretraining, images: LabelledI
         feed_of(replace(small, batch_size=100), Place(0, 3), torch.device("cpu"))
 
 
-def test_what_sets_off_the_alarm(small: Pretraining) -> None:
-    plateau = alarm({"epoch": 30, "loss_over_log_k": 0.999, "mutual_information": 0.02}, small)
-    assert plateau is not None
-    assert "still ln K" in plateau
-    assert "1.3 times as sharp" in plateau
-    collapsed = alarm({"epoch": 30, "loss_over_log_k": 0.5, "mutual_information": 0.02}, small)
-    assert collapsed is not None
-    assert "carry 0.02 nats" in collapsed
-    for loss in (0.9, 1.1):
-        assert alarm({"epoch": 30, "loss_over_log_k": loss, "mutual_information": 1.0}, small) is None
-
-
 def test_training_that_learns_nothing_warns(
     tmp_path: Path, small: Pretraining, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,4 +261,16 @@ def test_training_that_learns_nothing_warns(
     soft = replace(small, epochs=11, method=Settings(prototypes=64, beta_start=0.1, beta_end=0.1))
     run = new_run(tmp_path, soft)
     train(soft, digits()[0], run)
-    assert "warning: after 10 epochs the labels carry" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.count("warning: ") == 1
+    assert "warning: after 10 epochs the labels carry" in printed
+
+
+def test_too_many_prototypes_are_told_before_the_first_step(
+    tmp_path: Path, small: Pretraining, images: LabelledImages, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = replace(small, epochs=1, method=Settings(prototypes=200))
+    train(many, images, new_run(tmp_path, many))
+    printed = capsys.readouterr().err
+    assert "warning: a batch of 128 images cannot fill 200 prototypes" in printed
+    assert printed.index("warning") < printed.index("loss=")

@@ -122,6 +122,50 @@ def test_curves_of_a_single_epoch_are_visible(finished_run: Any) -> None:
     assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1)
 
 
+def line(epoch: int, **numbers: float) -> dict[str, float]:
+    return {"epoch": epoch, "step": 10 * epoch, "seconds": 1.0, "loss": 2.0, "learning_rate": 0.1} | numbers
+
+
+def panels(records: list[dict[str, float]], labels: int | None) -> dict[str, list[str]]:
+    """Return the titles of what is drawn, with the labels of the curves."""
+    shown = [axes for axes in learning_curves(records, labels).axes if axes.get_visible()]
+    assert all(axes.lines for axes in shown)
+    return {axes.get_title(loc="left"): [entry.get_label() for entry in axes.get_lines()] for axes in shown}
+
+
+def test_curves_show_what_is_watched(finished_run: Any) -> None:
+    found = panels(Run(finished_run.folder).records(), 12)
+    assert list(found) == [
+        "Loss / ln K",
+        "Information of the labels (nats)",
+        "Clusters in use, of 12",
+        "Share of the images",
+        "Effective rank of the features",
+        "Learning rate and beta",
+    ]
+    assert len(found["Information of the labels (nats)"]) == 3
+    assert found["Share of the images"] == ["views given the label to be learnt"]
+
+
+def test_curves_of_methods_without_labels_and_of_earlier_logs() -> None:
+    watched = [line(epoch, variance=1.0, covariance=2.0, feature_rank=3.0, output_std=0.5) for epoch in (1, 2)]
+    found = panels(watched, None)
+    assert list(found) == ["Loss", "Parts of the loss, weighted", "Effective rank of the features", "Learning rate"]
+    assert found["Parts of the loss, weighted"] == ["variance", "covariance"]
+    sparse = [line(1, knn=0.5), line(2)]
+    assert list(panels(sparse, None)) == ["Loss", "Share of the images", "Learning rate"]
+    assert list(panels([line(1), line(2)], None)) == ["Loss", "Learning rate"]
+    # Labels of the whole data set, in some epochs only, without their entropies.
+    early = [line(1, loss_over_log_k=1.0, mutual_information=1.0, clusters_used=5, perplexity=4.0)]
+    early += [line(2, loss_over_log_k=0.9), line(3, loss_over_log_k=0.9)]
+    assert list(panels(early, 12)) == [
+        "Loss / ln K",
+        "Information of the labels (nats)",
+        "Clusters in use, of 12",
+        "Learning rate",
+    ]
+
+
 def test_the_grid_is_sorted_by_size_and_frames_strangers() -> None:
     labels = np.array([5] * 3 + [2] * 6)
     classes = np.array([1, 1, 0] + [7] * 6)

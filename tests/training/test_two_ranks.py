@@ -46,6 +46,10 @@ class DoubleFeed(DigitFeed):
         for rows, found in super().everything(step, views):
             yield rows, [view.double() for view in found]
 
+    def sample(self, count: int) -> Iterator[Batch]:
+        for batch in super().sample(count):
+            yield replace(batch, views=[view.double() for view in batch.views])
+
 
 def plain(chosen: settings.Settings) -> Method:
     """A network without batch normalisation, whose statistics would be each rank's own."""
@@ -57,7 +61,13 @@ def plain(chosen: settings.Settings) -> Method:
 
 
 def wanted(kind: str) -> Pretraining:
-    small = replace(digit_runs.SMALL, batch_size=24, optimizer=Optimizer(learning_rate=1.0), checkpoint_minutes=1e-9)
+    small = replace(
+        digit_runs.SMALL,
+        batch_size=24,
+        optimizer=Optimizer(learning_rate=1.0),
+        checkpoint_minutes=1e-9,
+        knn_every=2,
+    )
     projector = None if small.projector is None else replace(small.projector, projection=10)
     return digit_runs.with_method(replace(small, projector=projector), CHOSEN[kind])
 

@@ -39,6 +39,8 @@ class Pretrain:
     """Continue the run in the folder after the last step that was saved, with the settings it was started with."""
     overwrite: bool = False
     """Delete the run in the folder first."""
+    tensorboard: bool = False
+    """Write what goes to log.jsonl for TensorBoard, too, to a folder of that name in the run's."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -86,7 +88,12 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
         # Images of 8 x 8: several threads are no faster, and on a busy machine wait for each other most of the time.
         torch.set_num_threads(1)
     scores = pipeline.pretrain(
-        recipe, command.settings, command.out, resume=command.resume, overwrite=command.overwrite
+        recipe,
+        command.settings,
+        command.out,
+        resume=command.resume,
+        overwrite=command.overwrite,
+        tensorboard=command.tensorboard,
     )
     if first:
         _say_results(scores, command.out)

@@ -69,8 +69,9 @@ KINDS: Mapping[str, Mapping[str, type[Any]]] = {
     "method": methods.KINDS,
 }
 """What may stand for these settings, by name."""
-FREE = frozenset({"data.root", "data.download", "device", "workers", "compile", "checkpoint-minutes"})
-"""Settings, by their name on the command line, that decide where a run takes place and not what comes out of it."""
+FREE = frozenset({"data.root", "data.download", "device", "workers", "compile", "checkpoint-minutes", "knn-every"})
+"""Settings, by their name on the command line, that decide where a run takes place, or what is looked at meanwhile, and
+not what comes out of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,8 @@ class Pretraining:
     """Where to compute; auto for CUDA where there is a device."""
     workers: int = 0
     """Further processes, for each that trains, that load images and draw views; what comes out is the same."""
+    knn_every: int = 0
+    """Epochs from one look at whether training images near each other are of one class to the next; 0 for none."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"epochs must not be negative (0 leaves the initial weights); got {self.epochs}")
@@ -117,6 +120,7 @@ class Pretraining:
         )
         require(self.checkpoint_minutes > 0, f"checkpoint_minutes must be positive; got {self.checkpoint_minutes}")
         require(self.workers >= 0, f"workers must not be negative; got {self.workers}")
+        require(self.knn_every >= 0, f"knn_every must not be negative (0 for never); got {self.knn_every}")
         require(self.device in ("auto", "cpu", "cuda"), f"device must be auto, cpu or cuda; got {self.device!r}")
         kind = self.method.kind
         require(

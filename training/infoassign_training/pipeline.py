@@ -10,6 +10,7 @@ from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import LabelledImages, digits
 from infoassign_training.data.settings import Digits
 from infoassign_training.engine import checkpoint, ranks
+from infoassign_training.engine.board import require_tensorboard
 from infoassign_training.engine.feed import Feed, feed_of
 from infoassign_training.engine.pretrain import TrainingError, train
 from infoassign_training.engine.run import Run, RunError, open_run
@@ -21,7 +22,13 @@ from infoassign_training.methods.method import Method
 
 
 def pretrain(
-    recipe: str, settings: Pretraining, folder: Path, *, resume: bool = False, overwrite: bool = False
+    recipe: str,
+    settings: Pretraining,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    tensorboard: bool = False,
 ) -> dict[str, Scores]:
     """Train, and write everything to a folder; on the digits, evaluate on the held-out ones, too.
 
@@ -37,6 +44,8 @@ def pretrain(
         Where to; made if it is not there.
     resume, overwrite
         What to do if the folder holds a run: continue it, or delete it. Without either that is an error.
+    tensorboard
+        Whether to write the log for TensorBoard, too.
 
     Returns
     -------
@@ -51,6 +60,8 @@ def pretrain(
     try:
         with ranks.joined(settings.device) as (place, device):
             # Whatever cannot be trained is refused before the folder is touched.
+            if tensorboard:
+                require_tensorboard()
             feed = feed_of(settings, place, device)
             method = _method(settings, feed, device)
             if place.rank:
@@ -59,7 +70,7 @@ def pretrain(
                 return {}
             with open_run(folder, recipe, settings, resume=resume, overwrite=overwrite) as run:
                 ranks.wait()
-                train(method, settings, feed, run, place)
+                train(method, settings, feed, run, place, tensorboard=tensorboard)
                 return _finish(run, settings, method.cpu())
     except ValueError as error:
         raise TrainingError(str(error)) from error

@@ -58,7 +58,17 @@ class Checkpoint:
 
 def save(path: Path, state: Checkpoint) -> None:
     """Write a checkpoint; if that fails, the one that was there stays."""
-    tree = {"format": FORMAT, "version": VERSION, **vars(state)}
+    write(path, {"format": FORMAT, "version": VERSION, **vars(state)})
+
+
+def write(path: Path, tree: dict[str, Any]) -> None:
+    """Write tensors and plain values whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full.
+    """
     # Serialised in memory first: torch's writer hides a full disk behind an error of its own.
     buffer = BytesIO()
     torch.save(tree, buffer)

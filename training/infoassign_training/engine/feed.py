@@ -45,6 +45,12 @@ class Feed(Protocol):
             The views, `views` of each.
         """
 
+    def sample(self, count: int) -> Iterator[Batch]:
+        """Yield this rank's part of at least `count` images, or of all, one view of each, always the same ones.
+
+        Digits as they are; of other images a random view, as training has it.
+        """
+
 
 class DigitFeed:
     """Grey images in memory, distorted a batch at a time.
@@ -98,6 +104,11 @@ class DigitFeed:
         for rows in torch.arange(self.images).split(CHUNK):
             mine = self._batch(rows, self._drawn(rows, views, generator))
             yield mine.rows, mine.views
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        """Yield this rank's part of the first images, without distortions."""
+        for rows in torch.arange(min(count, self.images)).split(CHUNK):
+            yield self._batch(rows, [self.source.images[rows]])
 
     def _drawn(self, rows: Tensor, views: int, generator: Generator) -> list[Tensor]:
         return [random_view(self.source.images[rows], self.augmentation, generator) for _ in range(views)]
@@ -167,6 +178,14 @@ class ViewFeed:
             self._passes[views] = self._loader(Views(self.source, alike, seed), self._chunks())
         for found, rows in self._passes[views].epoch(step):
             yield rows.to(self.device), self._on_device(found)
+
+    def sample(self, count: int) -> Iterator[Batch]:
+        """Yield this rank's part of some images, in the views of a pass at step 0."""
+        batches = self._chunks()
+        enough = -(-count // batches.batch_size)
+        # The number first: otherwise a part would be loaded only to be left.
+        for _, (rows, views) in zip(range(enough), self.everything(0, 1), strict=False):
+            yield Batch(views, rows, self._classes[rows.cpu()].to(self.device))
 
     def _chunks(self) -> Batches:
         # The largest chunks of which the last gives every rank an image, too.

@@ -17,8 +17,10 @@ from tqdm import tqdm
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.views import seed_of
-from infoassign_training.engine import checkpoint, ranks
+from infoassign_training.engine import alarms, checkpoint, ranks, watching
+from infoassign_training.engine.board import board
 from infoassign_training.engine.checkpoint import Checkpoint
+from infoassign_training.engine.divergence import DivergenceError, dump
 from infoassign_training.engine.feed import Feed
 from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.ranks import Place
@@ -39,15 +41,9 @@ class StoppedError(UserError):
     """Training was asked to stop, and can go on."""
 
 
-class DivergenceError(Exception):
-    """A value is no longer finite; the loop turns this into a `TrainingError` that says what is kept."""
-
-
-ALARM_AFTER = 0.3
-"""Share of the epochs (at least 10) after which labels without information are no longer a beginning."""
-
-
-def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place) -> Method:
+def train(
+    method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, *, tensorboard: bool = False
+) -> Method:
     """Train on images, from where the run's checkpoint stands, to the end.
 
     After every epoch a checkpoint is written and a line added to the log. A run that is killed and started
@@ -65,6 +61,8 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
         The run folder, opened; the first rank alone writes to it.
     place
         Which rank this is. All ranks call this together.
+    tensorboard
+        Whether lines of the log are written for TensorBoard, too.
 
     Returns
     -------
@@ -74,13 +72,14 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
     Raises
     ------
     TrainingError
-        If the loss or the model's outputs are no longer finite; the last checkpoint is kept.
+        If the loss or the model's outputs are no longer finite; the last checkpoint and the batch are kept.
     CheckpointError
         If the run's checkpoint cannot be used.
     """
     with heard() as asked, torch.random.fork_rng():
         loop = _Loop(method, settings, feed, run, place, asked)
-        with loop.bar:
+        with loop.bar, board(run, wanted=tensorboard and place.rank == 0) as loop.show:
+            loop.warn(alarms.beforehand(settings))
             for epoch in range(loop.steps // feed.steps_per_epoch, settings.epochs):
                 loop.epoch(epoch)
                 if epoch + 1 < settings.epochs:
@@ -90,6 +89,9 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
 
 class _Loop:
     """What changes from step to step, and what is done with it."""
+
+    show: Callable[[dict[str, Any]], None]
+    """Takes a line of the log."""
 
     def __init__(
         self, method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, asked: Callable[[], str]
@@ -160,7 +162,7 @@ class _Loop:
         except DivergenceError as error:
             kept = f"the checkpoint after step {self._kept()} is kept" if self._kept() else "there is no checkpoint yet"
             raise TrainingError(
-                f"training diverged in epoch {number + 1}: {error}; {kept}."
+                f"training diverged in epoch {number + 1}: {error}; {kept}; {dump(error, self.run, self.place)}."
                 " Start anew with a lower optimizer.learning-rate (--overwrite)"
             ) from error
         record["seconds"] = self.seconds + time.perf_counter() - started
@@ -193,9 +195,9 @@ class _Loop:
                 self.module, batch, now, pieces=settings.accumulate, scale=self.scaler.scale(self.unit), seed=seed
             )
         except ValueError as error:  # the solver refuses logits that are not finite
-            raise DivergenceError(str(error)) from error
+            raise DivergenceError(str(error), batch, now.step) from error
         if not bool(outcome.loss.isfinite()):
-            raise DivergenceError(f"the loss became {float(outcome.loss)}")
+            raise DivergenceError(f"the loss became {float(outcome.loss)}", batch, now.step)
         method.after_backward(now)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -211,10 +213,13 @@ class _Loop:
         if number + 1 == self.settings.epochs:
             for assignment in self.method.finish(partial(self.feed.everything, self.total)):
                 self.summary.add_labels(assignment)
-        with torch.no_grad():
-            if not bool(self.method.eval().encoder(batch.views[0]).isfinite().all()):
-                raise DivergenceError("its last step left weights that give no finite features")
-        return {"epoch": number + 1, "step": self.steps, **self.summary.record(), "learning_rate": self.rate}
+        seen = watching.seen(self.method, batch, self.settings.accumulate)
+        if not all(bool(values.isfinite().all()) for values in seen):
+            raise DivergenceError("its last step left weights that give no finite features", batch, self.steps - 1)
+        record = {"epoch": number + 1, "step": self.steps, **self.summary.record(), **watching.spread(*seen)}
+        if self.settings.knn_every and (number + 1) % self.settings.knn_every == 0:
+            record |= watching.knn(self.method.encoder, self.feed, self.place)
+        return record | {"learning_rate": self.rate}
 
     def _write(self, record: dict[str, Any]) -> None:
         """Write the line of an epoch, and its checkpoint."""
@@ -227,10 +232,14 @@ class _Loop:
         self._save({})
         if self.place.rank > 0:
             return
-        warning = alarm(record, self.settings)
-        if warning is None:
+        self.show(record)
+        if not alarms.alarms(record, self.settings):
             checkpoint.keep(self.run.checkpoint, checkpoint.GOOD)
-        elif record["epoch"] == max(10, round(ALARM_AFTER * self.settings.epochs)):
+        self.warn(alarms.due(self.run.records(), self.settings))
+
+    def warn(self, warnings: list[str]) -> None:
+        """Say, once for all ranks, what may go wrong or has."""
+        for warning in warnings if self.place.rank == 0 else ():
             self.bar.write(f"warning: {warning}", file=sys.stderr)
 
     def _save(self, summary: dict[str, Any]) -> None:
@@ -270,19 +279,3 @@ def shared(module: nn.Module, place: Place) -> nn.Module:
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         # Buffers are alike on all ranks, or the rank's own: nothing to send.
         return DistributedDataParallel(module, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)
-
-
-def alarm(record: dict[str, Any], settings: Pretraining) -> str | None:
-    """Return a warning with advice if this line of the log is of a run that learns nothing."""
-    if "mutual_information" not in record:
-        return None
-    if 0.98 <= record["loss_over_log_k"] <= 1.02:
-        finding = "the loss is still ln K: all labels are predicted alike"
-    elif record["mutual_information"] < 0.1:
-        finding = (
-            f"the labels carry {record['mutual_information']:.2g} nats: all images are labelled nearly alike"
-            f" (loss / ln K is {record['loss_over_log_k']:.2f})"
-        )
-    else:
-        return None
-    return f"after {record['epoch']} epochs {finding}. {settings.method.advice}".rstrip()

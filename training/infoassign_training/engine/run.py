@@ -70,7 +70,25 @@ class Run:
     def written(self) -> tuple[Path, ...]:
         """Everything that a run writes after its settings."""
         kept = (self.folder / name for name in KEPT)
-        return (self.report, self.metrics, self.labels, self.log, self.checkpoint, *kept, *map(self.figure, FIGURES))
+        figures = map(self.figure, FIGURES)
+        diverged = (self.diverged(), *self.folder.glob("diverged-[0-9]*.pt"))
+        return (self.report, self.metrics, self.labels, self.log, self.checkpoint, *kept, *figures, *diverged)
+
+    @property
+    def tensorboard(self) -> Path:
+        """The log once more, as events for TensorBoard, if that was asked for."""
+        return self.folder / "tensorboard"
+
+    def diverged(self, rank: int | None = None) -> Path:
+        """The batch at which a value was no longer finite; of several ranks each has a file of its own."""
+        return self.folder / ("diverged.pt" if rank is None else f"diverged-{rank}.pt")
+
+    def delete_events(self) -> None:
+        """Delete what was written for TensorBoard, and the folder if there is nothing else in it."""
+        for path in self.tensorboard.glob("events.out.tfevents.*"):
+            path.unlink()
+        if self.tensorboard.is_dir() and not any(self.tensorboard.iterdir()):
+            self.tensorboard.rmdir()
 
     def figure(self, name: str) -> Path:
         """One of the report's pictures, by its name in `FIGURES`."""
@@ -160,6 +178,7 @@ def open_run(
         if not resume:
             for path in (*run.written, run.settings):
                 path.unlink(missing_ok=True)
+            run.delete_events()
             versions = {"python": platform.python_version()}
             modules = (infoassign, torch, torchvision, numpy, sklearn)
             versions |= {module.__name__: module.__version__ for module in modules}

@@ -24,10 +24,11 @@ class Summary:
         self._labels = labels
         self._steps = 0
         self._loss = 0.0
-        self._parts: dict[str, float] = {}
+        self._means: dict[str, float] = {}
         self._schedules: dict[str, float] = {}
         self._assignments = 0
         self._information = 0.0
+        self._marginal_entropy = 0.0
         self._sweeps = 0.0
         self._converged = 0.0
         self._error = 0.0
@@ -38,8 +39,8 @@ class Summary:
         """Take in one step."""
         self._steps += 1
         self._loss += float(step.loss.detach())
-        for name, value in step.parts.items():
-            self._parts[name] = self._parts.get(name, 0.0) + float(value)
+        for name, value in {**step.parts, **step.watched}.items():
+            self._means[name] = self._means.get(name, 0.0) + float(value)
         self._schedules.update(step.schedules)
         for assignment in step.assignments:
             self.add_labels(assignment)
@@ -51,10 +52,11 @@ class Summary:
         self._sweeps += assignment.sweeps
         self._converged += assignment.converged
         self._error = max(self._error, assignment.error_bound)
-        marginal: Tensor = assignment.marginal
+        marginal: Tensor = assignment.marginal.cpu()
+        self._marginal_entropy += float(ia.entropy(marginal))
         if len(marginal) == self._labels:
             self._marginal += marginal
-            self._used[assignment.labels] = True
+            self._used[assignment.labels.cpu()] = True
 
     def headline(self) -> dict[str, str]:
         """Return what the progress bar shows."""
@@ -84,9 +86,9 @@ class Summary:
         """Take the means over all ranks, which call this together, for one's own."""
         all_sum = ranks.all_sum()
         if all_sum is not None:
-            sums = all_sum(torch.tensor([self._loss, *self._parts.values(), 1.0], dtype=torch.float64))
-            self._loss, *parts = (sums[:-1] / sums[-1]).tolist()
-            self._parts = dict(zip(self._parts, parts, strict=True))
+            sums = all_sum(torch.tensor([self._loss, *self._means.values(), 1.0], dtype=torch.float64))
+            self._loss, *means = (sums[:-1] / sums[-1]).tolist()
+            self._means = dict(zip(self._means, means, strict=True))
             self._used = all_sum(self._used.to(torch.int64)) > 0
 
     def _record(self) -> dict[str, Any]:
@@ -94,11 +96,15 @@ class Summary:
         record: dict[str, Any] = {"loss": loss}
         if self._labels is not None:
             record["loss_over_log_k"] = loss / log(self._labels)
-        record |= {name: value / self._steps for name, value in self._parts.items()}
+        record |= {name: value / self._steps for name, value in self._means.items()}
         if self._assignments:
             shares = self._marginal / self._marginal.sum()
+            information, entropy = (total / self._assignments for total in (self._information, self._marginal_entropy))
             record |= {
-                "mutual_information": self._information / self._assignments,
+                "mutual_information": information,
+                "marginal_entropy": entropy,
+                # Information is the marginal entropy less this one, of the rows (MIRA, eq. 2).
+                "conditional_entropy": max(0.0, entropy - information),
                 "clusters_used": int(self._used.sum()),
                 "perplexity": exp(float(ia.entropy(shares))),
                 "solver_sweeps": self._sweeps / self._assignments,

@@ -1,8 +1,10 @@
 """The report's pictures; each function returns a matplotlib figure and touches no file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import zip_longest
 from math import log
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,11 +21,15 @@ def _clean(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-NOT_DRAWN = {"epoch", "step", "seconds", "loss", "loss_over_log_k"}
+WATCHED = {"agreement": "views given the label to be learnt", "knn": "neighbours of the same class"}
+"""Shares of the images, by their name in the log."""
+LOSSES = {"loss", "loss_over_log_k"}
+OTHERS = {"epoch", "step", "seconds", "learning_rate", "feature_rank", "output_std"}
+"""What a line of the log of a method without labels has besides the parts of the loss."""
 
 
 def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Figure:
-    """Loss, information and clusters in use, or the parts of the loss, and schedules, epoch by epoch.
+    """Draw what the log has of loss, labels, features and schedules, epoch by epoch.
 
     Parameters
     ----------
@@ -32,57 +38,128 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
     labels
         How many labels the method makes, if any.
     """
-    figure = Figure(figsize=(10, 6), layout="constrained")
     if not records:
+        figure = Figure(figsize=(10, 6), layout="constrained")
         figure.text(0.5, 0.5, "Initial weights: nothing was trained.", ha="center", color="#5b6570")
         return figure
-    epochs = [record["epoch"] for record in records]
-    marker = "o" if len(epochs) == 1 else None
-    panels = figure.subplots(2, 2, sharex=True)
-
-    def curve(axes: Axes, key: str, title: str, color: str | None = BLUE, label: str | None = None) -> None:
-        # Whole-data-set methods make labels in some epochs only.
-        values = [record.get(key, np.nan) for record in records]
-        axes.plot(epochs, values, color=color, label=label, marker="." if np.isnan(values).any() else marker)
-        axes.set_title(title, loc="left", fontsize=11)
-
     known = {key for record in records for key in record}
-    loss, information, clusters, schedules = panels.flat
-    if labels is None:
-        curve(loss, "loss", "Loss")
-    else:
-        curve(loss, "loss_over_log_k", "Loss / ln K")
-        loss.axhline(1, color=GREY, linestyle="--", linewidth=1)
-        loss.annotate("ln K: all labels predicted alike", (epochs[-1], 1), ha="right", va="top", color="#5b6570",
-                      xytext=(0, -3), textcoords="offset points", fontsize=9)  # fmt: skip
+    panels: list[Panel] = [partial(_loss, labels=labels)]
     if "mutual_information" in known:
-        curve(information, "mutual_information", "Mutual information of the labels (nats)")
-        information.set_ylim(bottom=0)
-        curve(clusters, "clusters_used", f"Clusters in use, of {labels}", label="likeliest label of some image")
-        curve(clusters, "perplexity", clusters.get_title(loc="left"), ORANGE, label="perplexity of the marginal")
-        clusters.set_ylim(0, (labels or 1) * 1.05)
-        clusters.legend(frameon=False, fontsize=9, loc="lower right")
-    else:
-        parts = [key for key in records[-1] if key not in NOT_DRAWN | {"learning_rate"}]
-        parts = parts if len(parts) > 1 else []  # one alone is the loss
-        for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
-            curve(information, key, "Parts of the loss, weighted", color, label=key.replace("_", " "))
-        if parts and all(record[key] > 0 for record in records for key in parts):
-            information.set_yscale("log")
-        if parts:
-            information.legend(frameon=False, fontsize=9)
-        information.set_visible(bool(parts))
-        clusters.set_visible(False)
-    curve(schedules, "learning_rate", "Learning rate", label="learning rate")
-    if "beta" in known:
-        curve(schedules, "beta", "Learning rate and beta", ORANGE, label="beta")
-    schedules.set_ylim(bottom=0)
-    schedules.legend(frameon=False, fontsize=9, loc="center right")
-    for axes in panels.flat:
+        panels += [_information, partial(_clusters, labels=labels or 1)]
+    elif parts := _parts(records[-1]):
+        panels.append(partial(_loss_parts, parts=parts))
+    panels += [_watched] * bool(known & WATCHED.keys())
+    panels += [_features] * ("feature_rank" in known)
+    panels.append(_schedules)
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(10, 3 * rows), layout="constrained")
+    places = figure.subplots(rows, 2, sharex=True, squeeze=False).flat
+    for panel, axes in zip_longest(panels, places):
+        if panel is None:
+            axes.set_visible(False)
+            continue
+        panel(axes, records)
         _clean(axes)
-    for axes in panels[1]:
+    for axes in places[len(panels) - 2 : len(panels)]:
         axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
     return figure
+
+
+Panel = Callable[[Axes, Sequence[dict[str, Any]]], None]
+
+
+def _curve(
+    axes: Axes, records: Sequence[dict[str, Any]], key: str, color: str | None = BLUE, label: str | None = None
+) -> None:
+    # Some values are of some epochs only: labels of the whole data set, neighbours.
+    points = [(record["epoch"], record[key]) for record in records if key in record]
+    sparse = len(points) < len(records)
+    axes.plot(
+        *zip(*points, strict=True),
+        color=color,
+        label=label,
+        marker="." if sparse else "o" if len(points) == 1 else None,
+    )
+
+
+def _title(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11)
+
+
+def _legend(axes: Axes, place: Literal["best", "lower right", "center right"] = "best") -> None:
+    axes.legend(frameon=False, fontsize=9, loc=place)
+
+
+def _loss(axes: Axes, records: Sequence[dict[str, Any]], labels: int | None) -> None:
+    if labels is None:
+        _curve(axes, records, "loss")
+        _title(axes, "Loss")
+        return
+    _curve(axes, records, "loss_over_log_k")
+    _title(axes, "Loss / ln K")
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.annotate("ln K: all labels predicted alike", (records[-1]["epoch"], 1), ha="right", va="top", color="#5b6570",
+                  xytext=(0, -3), textcoords="offset points", fontsize=9)  # fmt: skip
+
+
+def _information(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
+    """Draw the information, and the two entropies that it is the difference of."""
+    _curve(axes, records, "mutual_information", label="mutual information")
+    if any("marginal_entropy" in record for record in records):
+        _curve(axes, records, "marginal_entropy", ORANGE, "entropy of the marginal")
+        _curve(axes, records, "conditional_entropy", GREY, "entropy of an image's label")
+        _legend(axes)
+    _title(axes, "Information of the labels (nats)")
+    axes.set_ylim(bottom=0)
+
+
+def _clusters(axes: Axes, records: Sequence[dict[str, Any]], labels: int) -> None:
+    _curve(axes, records, "clusters_used", label="likeliest label of some image")
+    _curve(axes, records, "perplexity", ORANGE, "perplexity of the marginal")
+    _title(axes, f"Clusters in use, of {labels}")
+    axes.set_ylim(0, labels * 1.05)
+    _legend(axes, "lower right")
+
+
+def _parts(record: dict[str, Any]) -> list[str]:
+    """Return the names of the parts of the loss; one alone is the loss."""
+    parts = [key for key in record if key not in LOSSES | OTHERS | WATCHED.keys()]
+    return parts if len(parts) > 1 else []
+
+
+def _loss_parts(axes: Axes, records: Sequence[dict[str, Any]], parts: Sequence[str]) -> None:
+    for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
+        _curve(axes, records, key, color, key.replace("_", " "))
+    _title(axes, "Parts of the loss, weighted")
+    if all(record[key] > 0 for record in records for key in parts):
+        axes.set_yscale("log")
+    _legend(axes)
+
+
+def _watched(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
+    for (key, label), color in zip(WATCHED.items(), (BLUE, ORANGE), strict=True):
+        if any(key in record for record in records):
+            _curve(axes, records, key, color, label)
+    _title(axes, "Share of the images")
+    axes.set_ylim(0, 1.05)
+    _legend(axes, "lower right")
+
+
+def _features(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
+    _curve(axes, records, "feature_rank")
+    _title(axes, "Effective rank of the features")
+    axes.set_ylim(bottom=0)
+
+
+def _schedules(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
+    _curve(axes, records, "learning_rate", label="learning rate")
+    _title(axes, "Learning rate")
+    if "beta" in records[-1]:
+        _curve(axes, records, "beta", ORANGE, "beta")
+        _title(axes, "Learning rate and beta")
+    axes.set_ylim(bottom=0)
+    _legend(axes, "center right")
 
 
 def metrics_bars(scores: dict[str, dict[str, float]], names: dict[str, str]) -> Figure:

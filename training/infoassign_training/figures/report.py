@@ -4,6 +4,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,8 +16,9 @@ from sklearn.preprocessing import normalize
 
 import infoassign as ia
 from infoassign.files import replacing, write_text
+from infoassign_training.config import Pretraining
 from infoassign_training.data.digits import LabelledImages
-from infoassign_training.engine.pretrain import alarm
+from infoassign_training.engine import alarms
 from infoassign_training.engine.run import Run
 from infoassign_training.evaluation.suite import encoded
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars, metrics_bars
@@ -124,11 +126,18 @@ def write_report(
         seconds=sum(record["seconds"] for record in records),
         clusters=found,
         supervised=started.settings.method.supervised,
-        alarm=alarm(records[-1], started.settings) if records else None,
+        alarms=_alarms(records, started.settings),
         pictures=pictures,
     )
     write_text(run.report, page)
     return run.report
+
+
+def _alarms(records: list[dict[str, Any]], settings: Pretraining) -> list[str]:
+    """Return what there is to warn of at the end of a run."""
+    if not records:
+        return []
+    return [*alarms.beforehand(settings), *alarms.alarms(records[-1], settings).values()]
 
 
 def _save(figure: Figure, path: Path) -> str:

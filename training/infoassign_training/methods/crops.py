@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from infoassign_training.methods.method import agreement
+
 GLOBAL = 2
 """How many views, the first ones, are labelled; the others are local crops, which only predict."""
 
@@ -40,3 +42,22 @@ def swapped_prediction(logits: Sequence[Tensor], labels: Sequence[Tensor]) -> Te
         if view != number
     ]
     return torch.stack(terms).mean()
+
+
+def swapped_agreement(logits: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    """Return the mean agreement of the views with the labels of the global views other than themselves, shape ().
+
+    Parameters
+    ----------
+    logits
+        Of all views, the global ones first, each of shape (B, K).
+    labels
+        The likeliest labels of the global views, each of shape (B,).
+    """
+    shares = [
+        agreement(predicted, target)
+        for number, target in enumerate(labels)
+        for view, predicted in enumerate(logits)
+        if view != number
+    ]
+    return torch.stack(shares).mean()

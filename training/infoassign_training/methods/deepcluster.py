@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import infoassign as ia
 from infoassign_training.engine import ranks
 from infoassign_training.methods import settings
-from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
+from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step, agreement
 
 
 class DeepCluster(Method):
@@ -48,7 +48,8 @@ class DeepCluster(Method):
 
     def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the cross-entropy with the clusters."""
-        return Step(F.cross_entropy(self.head(outputs[0]), self.targets[0, batch.rows]))
+        logits, targets = self.head(outputs[0]), self.targets[0, batch.rows]
+        return Step(F.cross_entropy(logits, targets), watched={"agreement": agreement(logits, targets)})
 
     def pseudo_labels(self) -> Tensor:
         """Return the labels that are being learnt, shape (T, N)."""

@@ -68,8 +68,32 @@ class Step:
     """The labels that were made for it."""
     parts: Mapping[str, Tensor] = field(default_factory=dict)
     """Parts of the loss, of shape (), to be logged as means."""
+    watched: Mapping[str, Tensor] = field(default_factory=dict)
+    """What is no part of the loss, of shape (), to be logged as means, too."""
     schedules: Mapping[str, float] = field(default_factory=dict)
     """What changes with the step, to be logged as it is."""
+
+
+def agreement(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of images whose likeliest label is the one to be learnt, shape ().
+
+    What methods that learn labels have watched as ``agreement``: whoever makes the labels, a teacher, the same network
+    from another view, or a clustering, and for the supervised baseline the classes.
+
+    Parameters
+    ----------
+    logits
+        What is predicted, shape (B, K).
+    labels
+        What is to be learnt, shape (B,), int64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> agreement(torch.tensor([[1.0, 0.0], [2.0, 3.0], [5.0, 4.0]]), torch.tensor([0, 1, 1]))
+    tensor(0.6667)
+    """
+    return (logits.detach().argmax(dim=1) == labels).float().mean()
 
 
 Pass = Callable[[int], Iterator[tuple[Tensor, list[Tensor]]]]

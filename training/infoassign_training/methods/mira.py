@@ -10,7 +10,7 @@ import infoassign as ia
 from infoassign_training.engine import ema, ranks
 from infoassign_training.engine.schedule import cosine
 from infoassign_training.methods import settings
-from infoassign_training.methods.crops import GLOBAL, by_size, swapped_prediction
+from infoassign_training.methods.crops import GLOBAL, by_size, swapped_agreement, swapped_prediction
 from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
 from infoassign_training.models.heads import Prototypes
 
@@ -61,7 +61,9 @@ class Mira(Method):
             labels = tuple(self.assign(view, beta) for view in targets)
         logits = [self.prototypes(view) / self.settings.student_temperature for view in outputs]
         loss = swapped_prediction(logits, [assignment.plan for assignment in labels])
-        return Step(loss, labels, schedules={"beta": beta, "teacher_momentum": self._momentum(now)})
+        agreed = swapped_agreement(logits, [assignment.labels for assignment in labels])
+        schedules = {"beta": beta, "teacher_momentum": self._momentum(now)}
+        return Step(loss, labels, watched={"agreement": agreed}, schedules=schedules)
 
     def after_backward(self, now: Moment) -> None:
         """Leave the prototypes as they are in the first epochs."""

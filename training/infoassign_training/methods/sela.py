@@ -11,7 +11,7 @@ import infoassign as ia
 from infoassign_training.engine import ranks
 from infoassign_training.engine.schedule import relabelling_times
 from infoassign_training.methods import settings
-from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step
+from infoassign_training.methods.method import Batch, Method, Moment, Pass, Step, agreement
 from infoassign_training.models.heads import MultiHead
 
 
@@ -50,7 +50,8 @@ class Sela(Method):
         logits = self.heads(outputs[0])
         targets = self.targets[:, batch.rows]
         losses = [F.cross_entropy(some, labels) for some, labels in zip(logits, targets, strict=True)]
-        return Step(torch.stack(losses).mean())
+        agreed = [agreement(some, labels) for some, labels in zip(logits, targets, strict=True)]
+        return Step(torch.stack(losses).mean(), watched={"agreement": torch.stack(agreed).mean()})
 
     def pseudo_labels(self) -> Tensor:
         """Return the labels that are being learnt, shape (T, N)."""

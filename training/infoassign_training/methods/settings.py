@@ -33,7 +33,7 @@ class Settings(ABC):
 
     @property
     def advice(self) -> str:
-        """What to do if the labels stay without information."""
+        """What to do if the labels stay without information, or the network collapses."""
         return ""
 
     @abstractmethod
@@ -273,6 +273,14 @@ class JointEntropies(Settings):
         )
         require_positive(self, "method", "temperature")
 
+    @property
+    def advice(self) -> str:
+        """What to do if the network collapses."""
+        return (
+            "Entropies keep the images apart: raise method.diagonal-weight and method.off-diagonal-weight against"
+            " method.invariance-weight, or lower method.temperature."
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Music(JointEntropies):
@@ -330,6 +338,11 @@ class BarlowTwins(Settings):
     def __post_init__(self) -> None:
         require_positive(self, "method", "off_diagonal")
 
+    @property
+    def advice(self) -> str:
+        """What to do if the network collapses."""
+        return "Change method.off-diagonal, or take larger batches, whose correlations are less noise."
+
     def method(self, parts: "Parts") -> "Method":
         """Put the method around the networks."""
         from infoassign_training.methods import barlow_twins
@@ -351,6 +364,11 @@ class Vicreg(Settings):
 
     def __post_init__(self) -> None:
         require_not_negative(self, "method", "invariance", "variance", "covariance")
+
+    @property
+    def advice(self) -> str:
+        """What to do if the network collapses."""
+        return "Variance keeps the images apart: raise method.variance against method.invariance."
 
     def method(self, parts: "Parts") -> "Method":
         """Put the method around the networks."""

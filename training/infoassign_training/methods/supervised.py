@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infoassign_training.methods.method import Batch, Method, Moment, Step
+from infoassign_training.methods.method import Batch, Method, Moment, Step, agreement
 
 
 class Supervised(Method):
@@ -20,4 +20,5 @@ class Supervised(Method):
 
     def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the cross-entropy with the classes."""
-        return Step(F.cross_entropy(self.head(outputs[0]), batch.classes))
+        logits = self.head(outputs[0])
+        return Step(F.cross_entropy(logits, batch.classes), watched={"agreement": agreement(logits, batch.classes)})

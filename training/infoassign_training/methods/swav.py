@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import infoassign as ia
 from infoassign_training.engine import ranks
 from infoassign_training.methods import settings
-from infoassign_training.methods.crops import GLOBAL, by_size, swapped_prediction
+from infoassign_training.methods.crops import GLOBAL, by_size, swapped_agreement, swapped_prediction
 from infoassign_training.methods.method import Batch, Method, Moment, Step
 from infoassign_training.models.heads import Prototypes
 
@@ -39,7 +39,10 @@ class Swav(Method):
             labels = tuple(self._labelled(view, number, use=use) for number, view in enumerate(outputs[:GLOBAL]))
             self._remember(outputs[:GLOBAL])
         logits = [self.prototypes(view) / self.settings.temperature for view in outputs]
-        return Step(swapped_prediction(logits, [found.plan[: len(batch.rows)] for found in labels]), labels)
+        count = len(batch.rows)  # those of the queue come after
+        loss = swapped_prediction(logits, [found.plan[:count] for found in labels])
+        agreed = swapped_agreement(logits, [found.labels[:count] for found in labels])
+        return Step(loss, labels, watched={"agreement": agreed})
 
     def after_backward(self, now: Moment) -> None:
         """Leave the prototypes as they are in the first epochs."""

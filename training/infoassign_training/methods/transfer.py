@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import infoassign as ia
 from infoassign_training.methods import settings
 from infoassign_training.methods.labels import read_labels
-from infoassign_training.methods.method import Batch, Method, Moment, Step
+from infoassign_training.methods.method import Batch, Method, Moment, Step, agreement
 from infoassign_training.models.heads import ROTATIONS, MultiHead, rotation_head
 
 
@@ -61,13 +61,16 @@ class Transfer(Method):
     def loss(self, outputs: list[Tensor], constants: list[Tensor], batch: Batch, now: Moment) -> Step:
         """Return the mean over heads of the cross-entropy with their labels, and that of the turns added to it."""
         logits = self.heads(outputs[0])
-        losses = [F.cross_entropy(some, row) for some, row in zip(logits, self.targets[:, batch.rows], strict=True)]
-        labels = torch.stack(losses).mean()
+        targets = self.targets[:, batch.rows]
+        labels = torch.stack([F.cross_entropy(some, row) for some, row in zip(logits, targets, strict=True)]).mean()
+        agreed = torch.stack([agreement(some, row) for some, row in zip(logits, targets, strict=True)]).mean()
+        watched = {"agreement": agreed}
         if self.rotation is None:
-            return Step(labels)
+            return Step(labels, watched=watched)
         turns = torch.arange(ROTATIONS, device=labels.device).repeat_interleave(len(batch.rows))
         rotation = F.cross_entropy(self.rotation(torch.cat(outputs)), turns)
-        return Step(labels + rotation, parts={"label_loss": labels.detach(), "rotation_loss": rotation.detach()})
+        parts = {"label_loss": labels.detach(), "rotation_loss": rotation.detach()}
+        return Step(labels + rotation, parts=parts, watched=watched)
 
     @torch.no_grad()
     def label(self, images: Tensor) -> ia.Assignment:
