@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -80,6 +81,18 @@ def test_every_run_of_the_studies_has_settings_that_can_be_made() -> None:
     for row in rows:
         for name in row.changes:
             assert digits.changed(row.recipe, {name: row.changes[name]}, 0) != digits.changed(row.recipe, {}, 0)
+
+
+def test_recipes_say_what_was_measured() -> None:
+    digits = pytest.importorskip("digits", reason="training is an extra")
+    kept = json.loads((ROOT / "docs" / "measured" / "digits.json").read_text())
+    known = {digits.key(run): run["scores"] for run in kept["runs"] if "scores" in run}
+    for row in digits.STUDIES["methods"].rows:
+        runs = [known[digits.key(digits.of(row, seed, None))] for seed in range(3)]
+        medians = [f"{median(scores[name] for scores in runs):.3f}".removeprefix("0") for name in digits.SCORES]
+        said = re.findall(r"\.\d{3}", digits.RECIPES[row.recipe].measured)
+        raw = [f"{kept['pixels'][name]:.3f}".removeprefix("0") for name in digits.SCORES]
+        assert said == medians + raw, row.recipe
 
 
 def test_the_digits_are_trained_on_evaluated_and_gone_on_with(tmp_path: Path) -> None:
