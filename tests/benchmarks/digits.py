@@ -112,13 +112,15 @@ def of(row: Row, seed: int, epochs: int | None) -> Result:
 
 
 def table(study: Study, done: list[Result], raw: dict[str, float], seeds: int, epochs: int | None) -> str:
-    """Return the medians over seeds, and the least and the largest, as Markdown; runs that are missing are said."""
+    """Return the medians over seeds, and the least and the largest, as Markdown, of the rows that have been run."""
     known = {key(result): result for result in done}
     head = ["", *([study.published] if study.published else []), *SCORES.values(), "clusters used"]
     head += ["seconds"] if study.timed else []
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in study.rows:
         runs = [known[one] for seed in range(seeds) if (one := key(of(row, seed, epochs))) in known]
+        if not runs:
+            continue
         ended = [found for found in runs if "scores" in found]
         name = row.name + (f" ({len(ended)} of {seeds} runs)" if len(ended) < seeds else "")
         cells = [name, *([row.published] if study.published else [])]

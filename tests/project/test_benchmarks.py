@@ -58,8 +58,7 @@ def test_the_table_of_methods_has_medians_and_ranges() -> None:
     raw = {"knn": 0.978, "linear": 0.969, "kmeans_nmi": 0.743, "kmeans_ari": 0.649}
     lines = digits.table(studies["methods"], runs, raw, 3, None).splitlines()
     assert lines[2] == "| mira | 0.991 (0.990 to 0.992) | 0.990 | 0.950 | 0.900 | 61 of 64 | 41 |"
-    assert lines[3].startswith("| swav (0 of 3 runs) |")
-    assert lines[-1] == "| raw pixels | 0.978 | 0.969 | 0.743 | 0.649 |  |  |"
+    assert lines[3] == "| raw pixels | 0.978 | 0.969 | 0.743 | 0.649 |  |  |"
     # One that failed is no run, and is not made again.
     runs[2] = result(2, failed="training diverged")
     assert "| mira (2 of 3 runs) | 0.990 (0.990 to 0.991) |" in digits.table(studies["methods"], runs, raw, 3, None)
@@ -109,7 +108,6 @@ def test_the_digits_are_trained_on_evaluated_and_gone_on_with(tmp_path: Path) ->
     assert 0.1 < made["scores"]["knn"] <= 1
     assert 1 <= made["used"] <= made["labels"] == 64
     written = (tmp_path / "digits-imbalance.md").read_text()
-    assert written.count("(0 of 1 runs)") == 8
     assert f"| {made['scores']['knn']:.3f} | {made['scores']['linear']:.3f} |" in written
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
