@@ -137,3 +137,15 @@ def test_a_class_list_that_is_not_there_is_named(tmp_path: Path) -> None:
     write_imagenet(tmp_path)
     with pytest.raises(ImagesError, match=r"class list imagenet100\.txt cannot be read"):
         images_of(Torchvision(root=str(tmp_path), class_list="imagenet100.txt"))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.deep)])
+def test_an_image_that_cannot_be_read_is_named_in_one_line(workers: int, tmp_path: Path) -> None:
+    write_imagenet(tmp_path)
+    torn = tmp_path / "train" / CLASSES[1] / f"{CLASSES[1]}_2.JPEG"
+    torn.write_bytes(torn.read_bytes()[:100])
+    settings = replace(SETTINGS, data=Torchvision(root=str(tmp_path)), workers=workers)
+    with pytest.raises(ImagesError, match=rf"{torn.name} cannot be decoded \(100 bytes\): ") as caught:
+        list(feed_of(settings, Place(), CPU).epoch(0))
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)

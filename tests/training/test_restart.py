@@ -1,5 +1,6 @@
 """However a run is stopped, it ends as if it had not been."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -103,7 +104,10 @@ def test_cut_off_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert same(trained(chosen, run), whole)
 
 
-def test_cut_off_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_cut_off_while_a_checkpoint_is_written(
+    ending: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = wanted("sela", checkpoint_minutes=EVERY_STEP)
     whole = trained(chosen, started(chosen, tmp_path / "whole"))
     run = started(chosen, tmp_path / "cut")
@@ -119,11 +123,11 @@ def test_cut_off_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pyte
                 yield file
             else:
                 file.write(b"half of a checkpoint")
-                raise KeyboardInterrupt
+                raise ending
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "replacing", cut_off)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(type(ending)):
             trained(chosen, run)
     state = checkpoint.load(run.checkpoint)
     assert state is not None

@@ -1,8 +1,13 @@
 """Training in several processes gives what one process does."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import digit_runs
 import pytest
@@ -33,8 +38,8 @@ CHOSEN: dict[str, settings.Settings] = {
 class DoubleFeed(DigitFeed):
     """The digits in double precision."""
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        for batch in super().epoch(number):
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        for batch in super().epoch(number, first):
             yield replace(batch, views=[view.double() for view in batch.views])
 
     def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -56,7 +61,13 @@ def plain(chosen: settings.Settings) -> Method:
 
 
 def wanted(kind: str) -> Pretraining:
-    small = replace(digit_runs.SMALL, batch_size=24, knn_every=2, optimizer=Optimizer(learning_rate=1.0))
+    small = replace(
+        digit_runs.SMALL,
+        batch_size=24,
+        optimizer=Optimizer(learning_rate=1.0),
+        checkpoint_minutes=1e-9,
+        knn_every=2,
+    )
     projector = None if small.projector is None else replace(small.projector, projection=10)
     return digit_runs.with_method(replace(small, projector=projector), CHOSEN[kind])
 
@@ -65,46 +76,125 @@ def train(kind: str, place: Place, folder: Path) -> None:
     """Two epochs of four steps, by the engine."""
     chosen = wanted(kind)
     feed = DoubleFeed(digit_runs.some(100), chosen, place, torch.device("cpu"))
-    if place.rank == 0:
+    if place.rank == 0 and not Run(folder).settings.exists():
         with open_run(folder, kind, chosen):
             pass
     pretrain.train(plain(chosen.method), chosen, feed, Run(folder), place)
 
 
+CUT_OFF = 5
+"""Steps, of which one is within the second epoch."""
+
+
+def cut_off(kind: str, place: Place, folder: Path) -> None:
+    """Begin a run that is cut off within its second epoch."""
+    original, calls = pretrain.backward, []
+
+    def backward(*arguments: Any, **named: Any) -> Any:
+        calls.append(None)
+        if len(calls) > CUT_OFF:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "backward", backward)
+        with pytest.raises(KeyboardInterrupt):
+            train(kind, place, folder)
+
+
 def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
+    place = Place(rank, world, rank)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     for kind in CHOSEN:
-        train(kind, Place(rank, world, rank), Path(folder) / kind)
+        train(kind, place, Path(folder) / kind)
+        cut_off(kind, place, Path(folder) / f"{kind}-cut")
+        # What one process has begun.
+        train(kind, place, Path(folder) / f"{kind}-one")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.deep)])
-def several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of every method by several processes."""
-    folder = tmp_path_factory.mktemp("several")
-    multiprocessing.spawn(work, (request.param, str(folder)), nprocs=request.param)
-    return folder
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.deep)])
+def test_several_ranks_do_what_one_does_and_go_on_from_each_other(world: int, tmp_path: Path) -> None:
+    """Every method; whole runs, and those that one began within an epoch and the others end."""
+    for kind in CHOSEN:
+        train(kind, Place(), tmp_path / f"{kind}-alone")
+        cut_off(kind, Place(), tmp_path / f"{kind}-one")
+    multiprocessing.spawn(work, (world, str(tmp_path)), nprocs=world)
+    for kind in CHOSEN:
+        state = checkpoint.load(Run(tmp_path / f"{kind}-cut").checkpoint)
+        assert state is not None
+        assert state.step == CUT_OFF
+        train(kind, Place(), tmp_path / f"{kind}-cut")
+        for ended in (kind, f"{kind}-cut", f"{kind}-one"):
+            require_alike(kind, tmp_path / f"{kind}-alone", tmp_path / ended)
 
 
-@pytest.mark.parametrize("kind", CHOSEN)
-def test_ranks_end_with_the_weights_and_the_log_of_one(kind: str, several: Path, tmp_path: Path) -> None:
-    train(kind, Place(), tmp_path)
-    one, many = (checkpoint.load(Run(folder).checkpoint) for folder in (tmp_path, several / kind))
+@pytest.mark.deep
+def test_torchrun_asked_to_end_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    """As SLURM asks ahead of the time limit: SIGTERM to torchrun, which passes it on."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["-m", "infoassign_training", "pretrain", "digits-supervised", "--out", str(run), "--epochs", "400"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not Run(run).checkpoint.exists() and process.poll() is None:
+            time.sleep(0.2)
+        process.terminate()
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "stopped by SIGTERM after step" in printed
+    state = checkpoint.load(Run(run).checkpoint)
+    assert state is not None
+    assert f"after step {state.step} of 4000, which is saved" in printed
+    assert Run(run).records()[-1]["step"] <= state.step
+
+
+def require_alike(kind: str, expected: Path, found: Path) -> None:
+    """Weights, buffers and log of two runs are the same, to rounding, and not those of the start."""
+    one, many = (checkpoint.load(Run(folder).checkpoint) for folder in (expected, found))
     assert one is not None
     assert many is not None
+    assert one.step == many.step
     initial = plain(CHOSEN[kind]).state_dict()
-    for name, expected in one.method.items():
-        found = many.method[name]
-        if expected.dtype == torch.int64:
-            assert torch.equal(expected, found), name
+    for name, value in one.method.items():
+        if value.dtype == torch.int64:
+            assert torch.equal(value, many.method[name]), (kind, name)
         else:
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5, msg=name)
+            torch.testing.assert_close(many.method[name], value, rtol=0, atol=1e-5, msg=f"{kind} {name}")
     assert not all(torch.equal(initial[name], value) for name, value in one.method.items())
-    for alone, together in zip(Run(tmp_path).records(), Run(several / kind).records(), strict=True):
+    for alone, together in zip(Run(expected).records(), Run(found).records(), strict=True):
         assert alone.keys() == together.keys()
         for key in alone.keys() - {"seconds", "solver_error_bound"}:
-            assert together[key] == pytest.approx(alone[key], abs=1e-5), key
+            assert together[key] == pytest.approx(alone[key], abs=1e-5), (kind, key)
+
+
+@pytest.mark.deep
+def test_a_rank_that_dies_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    """By torchrun, which ends the others; the checkpoint of the step before is there and whole."""
+    script = tmp_path / "dies.py"
+    script.write_text(
+        "import os, sys\n"
+        "from infoassign_training.engine import pretrain\n"
+        "step, calls = pretrain.backward, []\n"
+        "def fatal(*arguments, **named):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 4 and os.environ['RANK'] == '1': os.kill(os.getpid(), 9)\n"
+        "    return step(*arguments, **named)\n"
+        "pretrain.backward = fatal\n"
+        "from infoassign_training.cli import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    options = ["pretrain", "digits-supervised", "--out", str(run), "--epochs", "1", "--checkpoint-minutes", "1e-9"]
+    environment = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "cannot reach the others; one of them has ended" in ended.stderr
+    state = checkpoint.load(Run(run).checkpoint)
+    assert state is not None
+    assert state.step == 3
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_written(

@@ -36,7 +36,7 @@ class Pretrain:
     """Where the images are: a folder, or KIND:WHERE to read others than the recipe names, as in folder:pictures,
     packed:imagenet-256, cifar10:/data or hub:uoft-cs/cifar10; synthetic for noise."""
     resume: bool = False
-    """Continue the run in the folder after its last whole epoch, with the settings it was started with."""
+    """Continue the run in the folder after the last step that was saved, with the settings it was started with."""
     overwrite: bool = False
     """Delete the run in the folder first."""
     tensorboard: bool = False

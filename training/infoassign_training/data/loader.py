@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
+from infoassign_training.data.images import ImagesError
 from infoassign_training.data.views import Views, seed_of
 
 
@@ -145,6 +146,11 @@ class ViewLoader:
 
         One epoch at a time: a new one ends the one before.
 
+        Raises
+        ------
+        ImagesError
+            If an image cannot be decoded; the message names it.
+
         Yields
         ------
         list of Tensor
@@ -153,4 +159,8 @@ class ViewLoader:
             The images' numbers, shape (B,), int64.
         """
         self._keys.epoch, self._keys.first = number, first
-        yield from self._loader
+        try:
+            yield from self._loader
+        except ImagesError as error:
+            # From a worker process it comes with that process's traceback, which ends in the message.
+            raise ImagesError(str(error).strip().rpartition(f"{ImagesError.__name__}: ")[2]) from error

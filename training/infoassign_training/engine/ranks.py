@@ -11,6 +11,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from infoassign_training.errors import UserError
+
+
+class LostRankError(UserError):
+    """Another process of the group is no longer there."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -73,6 +79,13 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[tuple[Place, torc
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield place, chosen
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "closed by peer" in str(error) or "reset by peer" in str(error):
+            raise LostRankError(
+                f"process {place.rank} of {place.world} cannot reach the others; one of them has ended, and its own"
+                f" message says why. The run goes on from its last checkpoint with --resume ({error})"
+            ) from error
+        raise
     finally:
         dist.destroy_process_group()
 
