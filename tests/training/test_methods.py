@@ -132,6 +132,13 @@ def test_local_crops_predict_the_labels_of_both_global_views(kind: str) -> None:
     assert len(terms) == 8
     assert len(step.assignments) == 2
     assert float(step.loss.detach()) == pytest.approx(float(sum(terms).detach()) / 8, abs=1e-5)
+    agreed = [
+        np.mean(logits[view].argmax(dim=1).numpy() == found.plan.argmax(dim=1).numpy())
+        for number, found in enumerate(step.assignments)
+        for view in range(5)
+        if view != number
+    ]
+    assert float(step.watched["agreement"]) == pytest.approx(np.mean(agreed))
 
 
 def test_swav_uses_its_queue_when_it_is_full(images: LabelledImages) -> None:
@@ -142,6 +149,41 @@ def test_swav_uses_its_queue_when_it_is_full(images: LabelledImages) -> None:
     assert sizes == [40, 40, 100]
     early = built(with_method(SMALL, settings.Swav(queue=60, queue_from_epoch=0)), images)
     assert [len(early(given, Moment(step, 9, 3)).assignments[0].plan) for step in (0, 1, 2)] == [40, 40, 100]
+
+
+def test_agreement_is_with_the_labels_of_the_batch_and_not_of_the_queue(images: LabelledImages) -> None:
+    method = built(with_method(SMALL, settings.Swav(queue=40, queue_from_epoch=0)), images)
+    given = batch(images)
+    method(given, Moment(0, 9, 3))
+    step = method(given, Moment(1, 9, 3))
+    assert [len(found.labels) for found in step.assignments] == [80, 80]
+    assert isinstance(method, Swav)
+    with torch.no_grad():
+        likeliest = [method.prototypes(view).argmax(dim=1) for view in method.outputs(given.views)]
+    first, second = (found.labels[:40] for found in step.assignments)
+    expected = ((likeliest[0] == second).float().mean() + (likeliest[1] == first).float().mean()) / 2
+    assert float(step.watched["agreement"]) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("kind", ["sela", "deepcluster", "supervised"])
+def test_agreement_with_labels_that_are_learnt(kind: str, images: LabelledImages) -> None:
+    """Whole if the network says what it is to learn; of two heads the mean."""
+    method = built(with_method(SMALL, CHOSEN[kind]), images).eval()
+    given = batch(images)
+    heads = [method.get_submodule("head")] if kind != "sela" else list(method.get_submodule("heads.heads"))
+    with torch.no_grad():
+        features = method.encoder(given.views[0])
+        said = torch.stack([head(features).argmax(dim=1) for head in heads])
+    if kind == "supervised":
+        given = replace(given, classes=torch.cat([said[0, :30], (said[0, 30:] + 1) % 10]))
+    else:
+        targets = method.get_buffer("targets")
+        targets[:, :40] = said
+        targets[0, 30:40] = (said[0, 30:] + 1) % 12
+    step = (
+        method(given, Moment(0, 9, 3)) if kind != "deepcluster" else method.loss([features], [], given, Moment(0, 9, 3))
+    )
+    assert float(step.watched["agreement"]) == pytest.approx(0.875 if kind == "sela" else 0.75)
 
 
 def passes(images: LabelledImages) -> Any:

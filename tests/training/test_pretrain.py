@@ -15,8 +15,9 @@ from digit_runs import built, feed, some
 
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.digits import LabelledImages, digits
-from infoassign_training.engine import checkpoint, pretrain
+from infoassign_training.engine import checkpoint
 from infoassign_training.engine import feed as feeds
+from infoassign_training.engine.divergence import DivergenceError, dump
 from infoassign_training.engine.feed import DigitFeed, feed_of
 from infoassign_training.engine.pretrain import TrainingError
 from infoassign_training.engine.ranks import Place
@@ -201,27 +202,39 @@ def test_divergence_stops_with_the_last_checkpoint_kept(
     assert run.checkpoint.read_bytes() == kept
 
 
-@pytest.mark.parametrize("place", [Place(), Place(1, 2)])
-def test_divergence_leaves_the_batch(tmp_path: Path, small: Pretraining, images: LabelledImages, place: Place) -> None:
-    """The very one of the step, readable without running code; every rank has a file of its own."""
+def test_divergence_leaves_the_batch(tmp_path: Path, small: Pretraining, images: LabelledImages) -> None:
+    """The very one of the step, readable without running code."""
     run = new_run(tmp_path, small)
     train(small, images, run)
     longer = replace(small, epochs=9, optimizer=Optimizer(learning_rate=1e30, warmup=0))
-    feed = DigitFeed(images, longer, place, torch.device("cpu"))
-    path = tmp_path / ("diverged.pt" if place.world == 1 else "diverged-1.pt")
-    with pytest.raises(TrainingError, match=rf"is kept; the batch is in {path}\. Start anew"):
-        pretrain.train(built(longer, images), longer, feed, run, Place() if place.world == 1 else place)
-    dumped = torch.load(path, weights_only=True)
+    with pytest.raises(TrainingError, match=rf"is kept; the batch is in {run.diverged()}\. Start anew"):
+        train(longer, images, run)
+    dumped = torch.load(run.diverged(), weights_only=True)
     assert dumped.keys() == {"message", "step", "rows", "views"}
-    assert "finite" in dumped["message"]
+    assert "nan" in dumped["message"]
     assert dumped["step"] in (4, 5)
-    expected = list(feed.epoch(2))[dumped["step"] - 4]
+    expected = list(feed(longer, images).epoch(2))[dumped["step"] - 4]
     assert torch.equal(dumped["rows"], expected.rows)
     assert len(dumped["views"]) == 2
     for found, view in zip(dumped["views"], expected.views, strict=True):
         assert torch.equal(found, view)
+
+
+def test_every_rank_keeps_its_part_of_the_batch_until_the_run_is_overwritten(
+    tmp_path: Path, small: Pretraining, images: LabelledImages
+) -> None:
+    run = new_run(tmp_path, small)
+    for rank in range(2):
+        parts = DigitFeed(images, small, Place(rank, 2), torch.device("cpu"))
+        (batch, *_) = parts.epoch(0)
+        error = DivergenceError("the loss became nan", batch, 7)
+        assert dump(error, run, Place(rank, 2)) == f"the batch is in {tmp_path / f'diverged-{rank}.pt'}"
+        dumped = torch.load(run.diverged(rank), weights_only=True)
+        assert (dumped["message"], dumped["step"]) == ("the loss became nan", 7)
+        assert torch.equal(dumped["rows"], batch.rows)
+    (tmp_path / "diverged-notes.pt").write_text("mine")
     with open_run(tmp_path, "small", small, overwrite=True):
-        assert not path.exists()
+        assert [path.name for path in tmp_path.glob("diverged*")] == ["diverged-notes.pt"]
 
 
 def test_divergence_is_told_even_if_the_batch_cannot_be_kept(

@@ -14,6 +14,7 @@ import pytest
 
 from infoassign_training import pipeline
 from infoassign_training.config import Pretraining
+from infoassign_training.engine.checkpoint import KEPT
 from infoassign_training.engine.run import FIGURES, LOCK, Run, RunError, open_run
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars
 
@@ -55,6 +56,7 @@ def test_the_folder_holds_what_the_documentation_says(finished_run: Any) -> None
         "settings.json",
         "log.jsonl",
         "checkpoint.pt",
+        *KEPT,
         "metrics.json",
         "report.html",
         *(f"{name}.png" for name in FIGURES),

@@ -127,6 +127,18 @@ def test_a_sample_is_the_same_every_time_and_no_larger_than_it_must_be(
     assert sum(len(batch.rows) for batch in feed.sample(1000)) == 40
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_what_is_seen_is_of_the_finished_network_whatever_the_pieces(small: Pretraining, pieces: int) -> None:
+    images = digit_runs.some(128)
+    method = digit_runs.built(small, images).train()
+    (batch,) = digit_runs.feed(small, images).epoch(0)
+    features, outputs = watching.seen(method, batch, pieces)
+    assert not method.training
+    with torch.no_grad():
+        torch.testing.assert_close(features, method.encoder(batch.views[0]))
+        torch.testing.assert_close(outputs, method.get_submodule("projector")(features))
+
+
 def test_looking_changes_no_weights(tmp_path: Path, small: Pretraining) -> None:
     images, runs = digit_runs.some(300), {}
     for every in (0, 2):

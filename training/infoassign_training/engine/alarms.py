@@ -75,8 +75,9 @@ def alarms(record: Record, settings: Pretraining) -> dict[str, str]:
     elif record.get("clusters_used") == 1:
         found["clusters"] = "one label is the likeliest of all images"
     found = {kind: f"{finding}. {method.advice}".rstrip() for kind, finding in found.items()}
-    # A classifier of two classes may rightly end with features on a line.
-    if not method.supervised:
+    # Labels that are all alike make outputs so, and what helps is the same. A classifier of two classes may rightly
+    # end with features on a line.
+    if not found and not method.supervised:
         found |= _collapsed(record, settings)
     return {kind: f"after {record['epoch']} epochs {text}" for kind, text in found.items()}
 
