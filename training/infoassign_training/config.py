@@ -105,6 +105,8 @@ class Pretraining:
     """Further processes, for each that trains, that load images and draw views; what comes out is the same."""
     knn_every: int = 0
     """Epochs from one look at whether training images near each other are of one class to the next; 0 for none."""
+    colours: Literal["worker", "device"] = "worker"
+    """Where views are coloured and blurred: image by image by PIL, or by batches where the network is."""
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"epochs must not be negative (0 leaves the initial weights); got {self.epochs}")
@@ -122,6 +124,7 @@ class Pretraining:
         require(self.workers >= 0, f"workers must not be negative; got {self.workers}")
         require(self.knn_every >= 0, f"knn_every must not be negative (0 for never); got {self.knn_every}")
         require(self.device in ("auto", "cpu", "cuda"), f"device must be auto, cpu or cuda; got {self.device!r}")
+        require(self.colours in ("worker", "device"), f"colours must be worker or device; got {self.colours!r}")
         kind = self.method.kind
         require(
             self.method.projects == (self.projector is not None),
@@ -138,7 +141,12 @@ class Pretraining:
             fits = small and isinstance(self.data, sources.Digits)
             require(fits, "the augmentation distortions is for data digits and encoder small-resnet")
             require(self.workers == 0, "workers are of no use with the digits' distortions")
+            require(self.colours == "worker", "colours device is of no use with the digits' distortions")
             return
+        require(
+            self.colours == "worker" or self.augmentation.enhance == 0,
+            "colours device cannot enhance: take colours worker, or augmentation.enhance 0",
+        )
         require(not small, "encoder small-resnet needs the augmentation distortions")
         found, local = self.augmentation.global_views, self.augmentation.local_views
         require(

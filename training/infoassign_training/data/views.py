@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from infoassign_training.data.augmentations import MultiCrop, View
+from infoassign_training.data.batched_colours import Draw
 from infoassign_training.data.images import Images
 
 Pipeline = Callable[[Tensor], Tensor]
@@ -35,6 +37,10 @@ class Views(Dataset[tuple[list[Tensor], int]]):
         How views are drawn.
     seed
         From 0 to 2**31 - 1.
+    colours
+        Where they are changed: here, or on the device by
+        :func:`~infoassign_training.data.batched_colours.coloured`. The views are then no more than crops, and after the
+        last of them comes what is to be done to each, drawn from the same numbers, (views, 11).
 
     Examples
     --------
@@ -46,13 +52,21 @@ class Views(Dataset[tuple[list[Tensor], int]]):
     ([(3, 32, 32), (3, 32, 32), (3, 16, 16), (3, 16, 16)], torch.uint8, 7)
     """
 
-    def __init__(self, source: Images, augmentation: MultiCrop, seed: int) -> None:
+    def __init__(
+        self,
+        source: Images,
+        augmentation: MultiCrop,
+        seed: int,
+        colours: Literal["worker", "device"] = "worker",
+    ) -> None:
         if not 0 <= seed < 2**31:
             raise ValueError(f"seed must be in [0, 2**31); got {seed}")
         self.source = source
         self.augmentation = augmentation
         self.seed = seed
-        self._pipelines = [pipeline(view) for view in augmentation.views]
+        on_device = colours == "device"
+        self._pipelines = [cropping(view) if on_device else pipeline(view) for view in augmentation.views]
+        self._draws = [Draw(view) for view in augmentation.views] if on_device else []
 
     def __len__(self) -> int:
         return len(self.source)
@@ -66,12 +80,14 @@ class Views(Dataset[tuple[list[Tensor], int]]):
         epoch, index = key
         image = self.source.image(index)
         pixels = v2.functional.pil_to_tensor(image) if isinstance(image, PIL.Image.Image) else image
-        views = []
+        views, drawn = [], []
         with _kept_random_state():
             for number, draw in enumerate(self._pipelines):
                 torch.default_generator.manual_seed(seed_of(self.seed, epoch, index, number))
                 views.append(draw(pixels))
-        return views, index
+                if self._draws:
+                    drawn.append(self._draws[number]())
+        return [*views, torch.stack(drawn)] if drawn else views, index
 
 
 def seed_of(*numbers: int) -> int:
@@ -98,6 +114,21 @@ def _kept_random_state() -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
+def _crop(view: View) -> list[Any]:
+    return [
+        v2.RandomResizedCrop(
+            view.size, scale=view.scale, interpolation=v2.InterpolationMode(view.interpolation), antialias=True
+        ),
+        v2.RandomHorizontalFlip(view.flip),
+    ]
+
+
+def cropping(view: View) -> Pipeline:
+    """Make the first transforms of :func:`pipeline`, the crop and the flip."""
+    composed: Pipeline = v2.Compose(_crop(view))
+    return composed
+
+
 def pipeline(view: View) -> Pipeline:
     """Make the transforms that draw a view.
 
@@ -105,13 +136,7 @@ def pipeline(view: View) -> Pipeline:
     for each, and for the blur what the code of DINO, MIRA and VICReg uses.
     """
     grey = [v2.RandomGrayscale(view.grey)] if view.grey > 0 else []
-    steps = [
-        v2.RandomResizedCrop(
-            view.size, scale=view.scale, interpolation=v2.InterpolationMode(view.interpolation), antialias=True
-        ),
-        v2.RandomHorizontalFlip(view.flip),
-        v2.ToPILImage(),
-    ]
+    steps = [*_crop(view), v2.ToPILImage()]
     if view.grey_first:
         steps += grey
     if view.jitter > 0:
@@ -149,16 +174,17 @@ def normalised(crops: Tensor, augmentation: MultiCrop) -> Tensor:
     Parameters
     ----------
     crops
-        Shape (..., 3, S, S), uint8, on any device.
+        Shape (..., 3, S, S), uint8 or floating point in [0, 1], on any device.
     augmentation
         Has the mean and the standard deviation.
 
     Returns
     -------
     Tensor
-        Float32: ``(crops / 255 - mean) / std`` by channel.
+        Float32: ``(crops - mean) / std`` by channel, of bytes ``(crops / 255 - mean) / std``.
     """
+    top = 1 if crops.is_floating_point() else 255
     # One multiplication and one addition by channel.
     std = torch.tensor(augmentation.std, device=crops.device).view(3, 1, 1)
     mean = torch.tensor(augmentation.mean, device=crops.device).view(3, 1, 1)
-    return crops * (1 / (255 * std)) - mean / std
+    return crops * (1 / (top * std)) - mean / std

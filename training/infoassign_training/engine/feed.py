@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import Distortions, MultiCrop
+from infoassign_training.data.batched_colours import coloured
 from infoassign_training.data.build import images_of
 from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import LabelledImages, digits
@@ -124,7 +125,7 @@ class DigitFeed:
 
 
 class ViewFeed:
-    """Images from anywhere, each view drawn by a worker process and normalised on the device.
+    """Images from anywhere, each view drawn by a worker process and normalised, perhaps also coloured, on the device.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ class ViewFeed:
             count=self.images, batch_size=settings.batch_size, seed=settings.seed, rank=place.rank, world=place.world
         )
         self.steps_per_epoch = len(batches)
-        self._training = self._loader(Views(images, self.augmentation, settings.seed), batches)
+        self._training = self._loader(Views(images, self.augmentation, settings.seed, settings.colours), batches)
         self._passes: dict[int, ViewLoader] = {}
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
@@ -175,7 +176,7 @@ class ViewFeed:
             # Other views than those of any step: a seed of their own.
             seed = seed_of(self.settings.seed, 1) % 2**31
             alike = replace(self.augmentation, global_views=views, local_views=0)
-            self._passes[views] = self._loader(Views(self.source, alike, seed), self._chunks())
+            self._passes[views] = self._loader(Views(self.source, alike, seed, self.settings.colours), self._chunks())
         for found, rows in self._passes[views].epoch(step):
             yield rows.to(self.device), self._on_device(found)
 
@@ -208,6 +209,10 @@ class ViewFeed:
         )
 
     def _on_device(self, views: list[Tensor]) -> list[Tensor]:
+        if self.settings.colours == "device":
+            *crops, drawn = views
+            there = [crop.to(self.device, non_blocking=True) for crop in crops]
+            views = [coloured(crop, drawn[:, number], self.augmentation) for number, crop in enumerate(there)]
         return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
 
 
