@@ -154,7 +154,8 @@ class ViewLoader:
         Yields
         ------
         list of Tensor
-            The views, of shape (B, 3, S, S), uint8, the global ones first.
+            The views, of shape (B, 3, S, S), uint8, the global ones first; after them what is to be done to their
+            colours, (B, views, 11), if that is left to the device.
         Tensor
             The images' numbers, shape (B,), int64.
         """
