@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from infoassign_training.data.augmentations import MultiCrop, View
 from infoassign_training.data.images import Images
+from infoassign_training.engine import timing
 
 Pipeline = Callable[[Tensor], Tensor]
 """(3, H, W) to (3, S, S), both uint8, with randomness of torch's global generator."""
@@ -67,7 +68,8 @@ class Views(Dataset[tuple[list[Tensor], int]]):
         image = self.source.image(index)
         pixels = v2.functional.pil_to_tensor(image) if isinstance(image, PIL.Image.Image) else image
         views = []
-        with _kept_random_state():
+        # A stopwatch runs here only if it is this process that waits, and not a worker.
+        with timing.part(timing.AUGMENTATION), _kept_random_state():
             for number, draw in enumerate(self._pipelines):
                 torch.default_generator.manual_seed(seed_of(self.seed, epoch, index, number))
                 views.append(draw(pixels))

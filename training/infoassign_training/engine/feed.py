@@ -15,6 +15,7 @@ from infoassign_training.data.digits import LabelledImages, digits
 from infoassign_training.data.images import Images
 from infoassign_training.data.loader import Batches, ViewLoader
 from infoassign_training.data.views import Views, normalised, seed_of
+from infoassign_training.engine import timing
 from infoassign_training.engine.ranks import Place
 from infoassign_training.methods.method import Batch
 
@@ -97,7 +98,8 @@ class DigitFeed:
             yield mine.rows, mine.views
 
     def _drawn(self, rows: Tensor, views: int, generator: Generator) -> list[Tensor]:
-        return [random_view(self.source.images[rows], self.augmentation, generator) for _ in range(views)]
+        with timing.part(timing.AUGMENTATION):
+            return [random_view(self.source.images[rows], self.augmentation, generator) for _ in range(views)]
 
     def _batch(self, rows: Tensor, views: list[Tensor]) -> Batch:
         # Every rank draws the whole batch, so that its views do not depend on their number, and keeps its part.
@@ -186,7 +188,8 @@ class ViewFeed:
         )
 
     def _on_device(self, views: list[Tensor]) -> list[Tensor]:
-        return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
+        with timing.part(timing.AUGMENTATION):
+            return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
 
 
 def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:

@@ -5,18 +5,19 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.views import seed_of
-from infoassign_training.engine import checkpoint
+from infoassign_training.engine import checkpoint, timing
 from infoassign_training.engine.feed import Feed
 from infoassign_training.engine.optim import optimizer_of
 from infoassign_training.engine.ranks import Place
@@ -39,7 +40,7 @@ ALARM_AFTER = 0.3
 """Share of the epochs (at least 10) after which labels without information are no longer a beginning."""
 
 
-def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place) -> Method:
+def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, *, quiet: bool = False) -> Method:
     """Train on images, from where the run's checkpoint stands, to the end.
 
     After every epoch a checkpoint is written and a line added to the log. A run that is killed and started
@@ -57,6 +58,8 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
         The run folder, opened; the first rank alone writes to it.
     place
         Which rank this is. All ranks call this together.
+    quiet
+        Whether to show no progress.
 
     Returns
     -------
@@ -91,13 +94,15 @@ def train(method: Method, settings: Pretraining, feed: Feed, run: Run, place: Pl
             desc="pretrain",
             unit="step",
             mininterval=0.2 if interactive else 10,
-            disable=not first,
+            disable=quiet or not first,
         ) as bar,
         torch.random.fork_rng(),
     ):
         for epoch in range(done, settings.epochs):
             try:
-                record = _train_epoch(settings, feed, method, module, optimizer, epoch, place, bar)
+                with timing.running(next(method.parameters()).device) as watch:
+                    record = _train_epoch(settings, feed, method, module, optimizer, epoch, place, bar)
+                    record |= timing.logged(watch.shares())
             except DivergenceError as error:
                 kept = f"the checkpoint after epoch {epoch} is kept" if epoch else "there is no checkpoint yet"
                 raise TrainingError(
@@ -166,26 +171,30 @@ def _train_epoch(
     first_step, total = epoch * feed.steps_per_epoch, settings.epochs * feed.steps_per_epoch
     summary = Summary(method.labels)
     method.train()
-    for step, batch in enumerate(feed.epoch(epoch), start=first_step):
+    for step, batch in enumerate(timing.timed(timing.DATA, feed.epoch(epoch)), start=first_step):
         # Dropout draws from torch's own generator: nothing to save, and resuming is exact.
         torch.manual_seed(seed_of(settings.seed, step, place.rank))
         now = Moment(step, total, feed.steps_per_epoch)
         rate = rate_at(settings.optimizer, settings.batch_size, step, total, feed.steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        for assignment in method.before(now, partial(feed.everything, step)):
-            summary.add_labels(assignment)
+        with timing.part(timing.ASSIGNMENT):
+            for assignment in method.before(now, partial(_everything, feed, step)):
+                summary.add_labels(assignment)
         outcome = _finite_step(module, batch, now)
         optimizer.zero_grad()
-        outcome.loss.backward()
-        method.after_backward(now)
-        optimizer.step()
+        with timing.part(timing.COMPUTE):
+            outcome.loss.backward()
+        with timing.part(timing.OPTIMISER):
+            method.after_backward(now)
+            optimizer.step()
         summary.add(outcome)
         bar.set_postfix(summary.headline(), refresh=False)
         bar.update()
     if epoch + 1 == settings.epochs:
-        for assignment in method.finish(partial(feed.everything, total)):
-            summary.add_labels(assignment)
+        with timing.part(timing.ASSIGNMENT):
+            for assignment in method.finish(partial(_everything, feed, total)):
+                summary.add_labels(assignment)
     with torch.no_grad():
         if not bool(method.eval().encoder(batch.views[0]).isfinite().all()):
             raise DivergenceError("its last step left weights that give no finite features")
@@ -196,6 +205,11 @@ def _train_epoch(
         "learning_rate": rate,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _everything(feed: Feed, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Go once over all images; the wait for them is no part of what is made of them."""
+    return timing.timed(timing.DATA, feed.everything(step, views))
 
 
 def _finite_step(module: nn.Module, batch: Batch, now: Moment) -> Step:

@@ -63,7 +63,8 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
         clusters.set_ylim(0, (labels or 1) * 1.05)
         clusters.legend(frameon=False, fontsize=9, loc="lower right")
     else:
-        parts = [key for key in records[-1] if key not in NOT_DRAWN | {"learning_rate"}]
+        others = NOT_DRAWN | {"learning_rate"}
+        parts = [key for key in records[-1] if key not in others and not key.startswith("share_")]
         parts = parts if len(parts) > 1 else []  # one alone is the loss
         for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
             curve(information, key, "Parts of the loss, weighted", color, label=key.replace("_", " "))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 import infoassign as ia
+from infoassign_training.engine import timing
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ class Method(nn.Module, ABC):
 
     def forward(self, batch: Batch, now: Moment) -> Step:
         """Return the loss of a batch."""
-        return self.loss(self.outputs(batch.views), self.constants(batch.views), batch, now)
+        with timing.part(timing.COMPUTE):
+            outputs, constants = self.outputs(batch.views), self.constants(batch.views)
+        with timing.part(timing.ASSIGNMENT):
+            return self.loss(outputs, constants, batch, now)
 
     @abstractmethod
     def outputs(self, views: list[Tensor]) -> list[Tensor]:
