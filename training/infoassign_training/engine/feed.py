@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -14,6 +15,7 @@ from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import LabelledImages, digits
 from infoassign_training.data.images import Images
 from infoassign_training.data.loader import Batches, ViewLoader
+from infoassign_training.data.subsets import Selection
 from infoassign_training.data.views import Views, normalised, seed_of
 from infoassign_training.engine import timing
 from infoassign_training.engine.ranks import Place
@@ -192,8 +194,19 @@ class ViewFeed:
             return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
 
 
-def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:
+def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: int | None = None) -> Feed:
     """Open the images of a run.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    place
+        The rank.
+    device
+        Where batches go.
+    most
+        Images that take part, spread evenly over all there are; None for all.
 
     Raises
     ------
@@ -210,4 +223,9 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:
         )
     if isinstance(settings.augmentation, Distortions):
         return DigitFeed(digits()[0], settings, place, device)
-    return ViewFeed(images_of(settings.data), settings, place, device)
+    images = images_of(settings.data)
+    if most is not None and len(images) > most:
+        rows = np.arange(most) * len(images) // most
+        known = images.classes
+        images = Selection(images, rows, None if known is None else known[rows], images.names)
+    return ViewFeed(images, settings, place, device)
