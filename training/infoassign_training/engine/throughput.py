@@ -30,6 +30,10 @@ PHOTOGRAPH = 256
 """Size of the noise that stands for photographs, and of what ``infoassign pack`` makes of them."""
 
 
+MANY = 1_000_000
+"""Epochs of which nobody sees the end."""
+
+
 @dataclass(frozen=True)
 class Throughput:
     """What was measured."""
@@ -101,7 +105,8 @@ def on_noise(settings: Pretraining, images: int) -> Pretraining:
 def measure(settings: Pretraining, *, steps: int = 20, warmup: int = 5) -> Throughput:
     """Train for some steps, and write nothing; under torchrun every process calls this.
 
-    Of the images of `settings`, as many take part as the steps need.
+    Of the images of `settings`, as many take part as the steps need. Methods that label all images (SeLa, DeepCluster)
+    do so once, before the first step, which is not measured unless `warmup` is 0.
 
     Parameters
     ----------
@@ -120,8 +125,8 @@ def measure(settings: Pretraining, *, steps: int = 20, warmup: int = 5) -> Throu
     for name, value, least in (("steps", steps, 1), ("warmup", warmup, 0)):
         if value < least:
             raise UserError(f"{name} must be at least {least}; got {value}")
-    # Enough epochs for these steps, and in any case more than one, so that none is the last.
-    settings = replace(settings, epochs=max(settings.epochs, steps + warmup + 2))
+    # So many that these steps are among the first, and a method that labels all images does so before them alone.
+    settings = replace(settings, epochs=MANY)
     try:
         with ranks.joined(settings.device) as (place, device):
             return _measured(settings, place, device, steps, warmup)
