@@ -120,3 +120,45 @@ def test_workers_views_are_waited_for_and_ones_own_are_drawn(workers: int, drawn
             pass
     shares = watch.shares()
     assert (shares["augmentation"] > shares["data"]) == drawn_here
+
+
+class Event:
+    """A CUDA event on a stream that is behind, as a test says."""
+
+    now, passed = 0.0, 0.0
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+        self.time = 0.0
+
+    def record(self) -> None:
+        self.time = Event.now
+
+    def query(self) -> bool:
+        return self.time <= Event.passed
+
+    def synchronize(self) -> None:
+        Event.passed = max(Event.passed, self.time)
+
+    def elapsed_time(self, later: "Event") -> float:
+        assert self.query()
+        assert later.query(), "read before the device has passed"
+        return 1000 * (later.time - self.time)
+
+
+@pytest.mark.parametrize("pending", [1, 2, 100])
+def test_on_cuda_events_are_read_when_the_device_has_passed(pending: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(timing, "PENDING", pending)
+    Event.now = Event.passed = 0.0
+    watch = Stopwatch(torch.device("cuda"))
+    for _ in range(3):
+        with watch("compute"):
+            Event.now += 2
+            with watch("communication"):
+                Event.now += 1
+            Event.passed = Event.now - 2.5  # the device is behind
+        Event.now += 4
+    assert watch.seconds() == {"compute": 6, "communication": 3, "other": 12}
+    Event.now += 1
+    assert watch.seconds()["other"] == 13
