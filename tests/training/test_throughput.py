@@ -183,6 +183,13 @@ def test_what_does_not_fit_says_what_would() -> None:
     assert "No batch would" in estimate("mira", settings, 8, replace(small, memory=0.1)).remedy
 
 
+def test_small_networks_are_not_endlessly_fast() -> None:
+    """3042 images a second and GPU are the most that is known of anybody."""
+    settings = RECIPES["digits-mira"].settings
+    found = estimate("digits-mira", settings, 1, DEVICES["H200"])
+    assert found.hours[0] == pytest.approx(100 * 10 * 128 / 3042 / 3600)
+
+
 def test_what_cannot_be_estimated_is_said() -> None:
     settings = tiny("mira-imagenet-100")
     device = DEVICES["V100-16GB"]
@@ -193,6 +200,8 @@ def test_what_cannot_be_estimated_is_said() -> None:
     unknown = replace(settings, data=Folder(root="pictures"))
     with pytest.raises(EstimateError, match="say so by --images"):
         estimate("mira", unknown, 1, device)
+    with pytest.raises(EstimateError, match="1 images do not fill a batch of 2"):
+        estimate("mira", unknown, 1, device, images=1)
     once, twice = (estimate("mira", unknown, 1, device, images=number).hours[0] for number in (1000, 2000))
     assert twice == pytest.approx(2 * once)
     chosen = replace(settings, data=Torchvision(name="imagenet", class_list="hundred.txt"))

@@ -68,7 +68,7 @@ class Views(Dataset[tuple[list[Tensor], int]]):
         image = self.source.image(index)
         pixels = v2.functional.pil_to_tensor(image) if isinstance(image, PIL.Image.Image) else image
         views = []
-        # A stopwatch runs here only if it is this process that waits, and not a worker.
+        # In a worker process this counts for nobody: there it is only waited for.
         with timing.part(timing.AUGMENTATION), _kept_random_state():
             for number, draw in enumerate(self._pipelines):
                 torch.default_generator.manual_seed(seed_of(self.seed, epoch, index, number))

@@ -17,7 +17,8 @@ All are of a ResNet-50, whose operations are 24.3 G an image, forwards and backw
 The supervised ones are NVIDIA's (DeepLearningExamples, ResNet-50 v1.5 for PyTorch, per GPU of a machine with eight);
 the last one is the slower of those that FFCV-SSL reports, 371 pairs of views. Time is given as a range, from the
 supervised share down to 742/2078 of it. Devices without a row are assumed to reach the same shares; where memory got
-faster by less than arithmetic did, as from A100 to H100, that is too much to hope for.
+faster by less than arithmetic did, as from A100 to H100, that is too much to hope for. However small the network, no
+more images are assumed to arrive than in :mod:`infoassign_training.recipes.hours`.
 """
 
 from collections.abc import Mapping
@@ -170,6 +171,7 @@ class Estimate:
             f" {self.images} images an epoch, {self.epochs} epochs",
             f"  {units:g} TFLOP/s at most ({device.source}), of which ResNet-50 is known to reach"
             f" {100 * share:.3g} % (supervised) to {100 * share * SELF_SUPERVISED:.2g} % (self-supervised)",
+            f"  but no more than {hours.MOST} images a second and GPU, ffcv's most, however small the network",
             "  not counted: waiting for images or for other GPUs, labels and loss; `infoassign throughput` measures",
         ]
         if self.remedy:
@@ -231,7 +233,7 @@ def estimate(
     Raises
     ------
     EstimateError
-        If the number of images is not known, the batch does not divide, or the device lacks the precision.
+        If the number of images is not known or too small, the batch does not divide, or the device lacks the precision.
     """
     if settings.batch_size % (gpus * pieces):
         raise EstimateError(
@@ -239,6 +241,8 @@ def estimate(
         )
     _units(device, precision)
     images = images or images_of(settings)
+    if images < settings.batch_size:
+        raise EstimateError(f"{images} images do not fill a batch of {settings.batch_size}")
     part = settings.batch_size // gpus
     try:
         counted = count(settings, part, pieces, precision, images=images)
@@ -249,6 +253,7 @@ def estimate(
     passes = _passes(settings) * counted.forward * images / gpus
     rate, share = _units(device, precision)
     best = (steps * counted.flops + passes) / (1e12 * rate * share) / 3600
+    least = steps * part / hours.MOST / 3600
     return Estimate(
         recipe=recipe,
         gpus=gpus,
@@ -260,7 +265,7 @@ def estimate(
         images=images,
         counted=counted,
         memory=memory,
-        hours=(best, best / SELF_SUPERVISED),
+        hours=(max(best, least), max(best / SELF_SUPERVISED, least)),
         remedy=_remedy(memory, counted, gpus, 1e9 * USABLE * device.memory),
     )
 
