@@ -137,6 +137,21 @@ def test_estimate_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert "of V100-16GB" in capsys.readouterr().err
 
 
+def test_an_estimate_may_stand_on_a_measurement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps({"recipe": "mira-cifar10", "images_per_second_per_device": 1000}))
+    command = ["estimate", "mira-cifar10", "--gpus", "2xT4", "--epochs", "72", "--measured", str(found)]
+    assert run(command) == 0
+    printed = capsys.readouterr().out
+    assert "0.5 h, 0.41 min an epoch; estimate" in printed  # 97 batches of 512 an epoch, 2000 images a second
+    assert "1000 images a second and GPU, measured" in printed
+    assert run(["estimate", "mira-cifar100", *command[2:]]) == 1
+    assert "was measured of mira-cifar10, not of mira-cifar100" in capsys.readouterr().err
+    found.write_text("{}")
+    assert run(command) == 1
+    assert "is not what `infoassign throughput --json` writes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", ["8xG1", "0xH100", "x", "", "8", "8H100"])
 def test_other_gpus_are_refused(words: str) -> None:
     with pytest.raises(EstimateError, match="such as 8xH100"):

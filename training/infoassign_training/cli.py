@@ -67,6 +67,8 @@ class Estimate:
     settings: Annotated[Pretraining, tyro.conf.arg(name="")]
     images: int = 0
     """Images of an epoch; 0 for those of the recipe's data set."""
+    measured: Path | None = None
+    """What `throughput --json` wrote on such a GPU, with the same settings: its speed in place of the table's."""
 
 
 Command = TypeVar("Command", Pretrain, Throughput, Estimate)
@@ -146,11 +148,31 @@ def _estimate(recipe: str, options: Sequence[str]) -> None:
     from infoassign_training.engine import estimate
 
     gpus, device = estimate.parse_gpus(command.gpus)
+    speed = _measured(recipe, command.measured) if command.measured else 0.0
     # The one place to say how many pieces and which precision, when the settings have them.
     found = estimate.estimate(
-        recipe, command.settings, gpus, device, images=command.images, pieces=1, precision="float32"
+        recipe,
+        command.settings,
+        gpus,
+        device,
+        images=command.images,
+        pieces=1,
+        precision="float32",
+        measured=speed,
     )
     sys.stdout.write(f"{found.table()}\n")
+
+
+def _measured(recipe: str, file: Path) -> float:
+    """Read the images a second and device that ``throughput`` found for a recipe."""
+    try:
+        found = json.loads(file.expanduser().read_text())
+        of, speed = found["recipe"], float(found["images_per_second_per_device"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not what `{PROGRAM} throughput --json` writes") from error
+    if of != recipe:
+        raise UserError(f"{file} was measured of {of}, not of {recipe}")
+    return speed
 
 
 def _set_threads(settings: Pretraining) -> None:

@@ -137,7 +137,9 @@ class Estimate:
     memory: Mapping[str, float]
     """Bytes on every device, by what they are for."""
     hours: tuple[float, float]
-    """At the share of the peak that others reached, best and worst."""
+    """At the share of the peak that others reached, best and worst; the same where the speed was measured."""
+    measured: float
+    """Images a second and GPU that this stands on; 0 for the table."""
     remedy: str
     """What to change if it does not fit; empty if it fits."""
 
@@ -154,7 +156,6 @@ class Estimate:
 
     def table(self) -> str:
         """Lay it out as text."""
-        units, share = _units(self.device, self.precision)
         best, worst = self.hours
         quick, slow = self.minutes_per_epoch
         device, counted = self.device, self.counted
@@ -169,14 +170,26 @@ class Estimate:
             f"{'time':<16} {_span(best, worst)} h, {_span(quick, slow)} min an epoch; estimate",
             f"  {counted.flops / counted.images / 1e9:.3g} GFLOP an image, forward and backward, all views;"
             f" {self.images} images an epoch, {self.epochs} epochs",
-            f"  {units:g} TFLOP/s at most ({device.source}), of which ResNet-50 is known to reach"
-            f" {100 * share:.3g} % (supervised) to {100 * share * SELF_SUPERVISED:.2g} % (self-supervised)",
-            f"  but no more than {hours.MOST} images a second and GPU, ffcv's most, however small the network",
-            "  not counted: waiting for images or for other GPUs, labels and loss; `infoassign throughput` measures",
+            *self._basis(),
         ]
         if self.remedy:
             lines.append(f"It does not fit, with a margin for what is not counted. {self.remedy}")
         return "\n".join(lines)
+
+    def _basis(self) -> list[str]:
+        """Say what the time stands on."""
+        if self.measured:
+            return [
+                f"  {self.measured:.4g} images a second and GPU, measured; other GPUs, or more of them, may be slower",
+                "  not counted: labelling all images",
+            ]
+        units, share = _units(self.device, self.precision)
+        return [
+            f"  {units:g} TFLOP/s at most ({self.device.source}), of which ResNet-50 is known to reach"
+            f" {100 * share:.3g} % (supervised) to {100 * share * SELF_SUPERVISED:.2g} % (self-supervised)",
+            f"  but no more than {hours.MOST} images a second and GPU, ffcv's most, however small the network",
+            "  not counted: waiting for images or for other GPUs, labels and loss; `infoassign throughput` measures",
+        ]
 
 
 def parse_gpus(words: str) -> tuple[int, Device]:
@@ -212,6 +225,7 @@ def estimate(
     images: int = 0,
     pieces: int = 1,
     precision: Precision = "float32",
+    measured: float = 0.0,
 ) -> Estimate:
     """Estimate memory and time of a run.
 
@@ -229,6 +243,8 @@ def estimate(
         Of every GPU's part of a batch, that go through the network one after the other.
     precision
         Of the networks' products.
+    measured
+        Images a second and GPU that ``infoassign throughput`` found, in place of the table's; 0 for the table's.
 
     Raises
     ------
@@ -253,7 +269,12 @@ def estimate(
     passes = _passes(settings) * counted.forward * images / gpus
     rate, share = _units(device, precision)
     best = (steps * counted.flops + passes) / (1e12 * rate * share) / 3600
-    least = steps * part / hours.MOST / 3600
+    if measured:
+        known = steps * part / measured / 3600
+        span = (known, known)
+    else:
+        least = steps * part / hours.MOST / 3600
+        span = (max(best, least), max(best / SELF_SUPERVISED, least))
     return Estimate(
         recipe=recipe,
         gpus=gpus,
@@ -265,7 +286,8 @@ def estimate(
         images=images,
         counted=counted,
         memory=memory,
-        hours=(max(best, least), max(best / SELF_SUPERVISED, least)),
+        hours=span,
+        measured=measured,
         remedy=_remedy(memory, counted, gpus, 1e9 * USABLE * device.memory),
     )
 
@@ -446,6 +468,8 @@ def _gb(size: float) -> str:
 
 
 def _span(least: float, most: float) -> str:
+    if least == most:
+        return _short(least)
     return f"{_short(least)} to {_short(most)}"
 
 
