@@ -32,6 +32,7 @@ def test_pretrain_trains_evaluates_and_says_where_the_report_lies(
     assert f"Report: {out / 'report.html'}" in printed.out
     assert "knn" in printed.out
     assert "pixels" in printed.out
+    assert "Bottleneck: " in printed.out
     for shown in ("pretrain", "loss=", "loss/lnK=", "MI=", "clusters="):
         assert shown in printed.err
     saved = json.loads((out / "settings.json").read_text())
@@ -129,6 +130,9 @@ def test_an_unknown_recipe_names_the_nearest(
         (["pretrain", "digits-mira", "--out", "x", "--epochs", "many"], "many"),
         (["pretrain", "digits-mira", "--out", "x", "--method.beta-end", "1"], "must be in [0, 1); got 1"),
         (["pretrian", "digits-mira"], "pretrian"),
+        (["throughput"], "RECIPE"),
+        (["throughput", "digits-mira", "--step", "3"], "--steps"),
+        (["estimate", "digits-mira"], "--gpus"),
         ([], "pretrain"),
     ],
 )
@@ -193,10 +197,11 @@ def test_without_the_extra_one_line_says_what_to_install(
     )
 
 
-def test_help_does_not_wait_for_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["pretrain", "throughput", "estimate"])
+def test_help_does_not_wait_for_torch(command: str, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom infoassign_training.cli import run\n"
-        "try: run(['pretrain', 'digits-mira', '--help'])\n"
+        f"try: run(['{command}', 'digits-mira', '--help'])\n"
         "except SystemExit: print('torch' in sys.modules)"
     )
     finished = outcome("-c", script, folder=tmp_path)

@@ -1,9 +1,10 @@
-"""The command line: ``infoassign pretrain | report | recipes | pack``.
+"""The command line: ``infoassign pretrain | throughput | estimate | report | recipes | pack``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
 """
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 import infoassign
+from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.settings import Digits, Folder, named
 from infoassign_training.errors import UserError
@@ -43,13 +45,44 @@ class Pretrain:
     """Write what goes to log.jsonl for TensorBoard, too, to a folder of that name in the run's."""
 
 
+@dataclass(frozen=True)
+class Throughput:
+    """The options of ``infoassign throughput RECIPE``."""
+
+    settings: Annotated[Pretraining, tyro.conf.arg(name="")]
+    data: str | None = None
+    """Where the images are, as for pretrain; as many take part as are needed. Without it, noise."""
+    steps: int = 20
+    """Steps that are measured."""
+    warmup: int = 5
+    """Steps before them."""
+    json: Path | None = None
+    """File to write the results to, too."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The options of ``infoassign estimate RECIPE``."""
+
+    gpus: str
+    """How many of which, as in 8xH100."""
+    settings: Annotated[Pretraining, tyro.conf.arg(name="")]
+    images: int = 0
+    """Images of an epoch; 0 for those of the recipe's data set."""
+    measured: Path | None = None
+    """What `throughput --json` wrote on such a GPU, with the same settings: its speed in place of the table's."""
+
+
+Command = TypeVar("Command", Pretrain, Throughput, Estimate)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name and return the exit code."""
     try:
         match arguments:
-            case ["pretrain", *options] if recipe := _recipe_among(options):
+            case ["pretrain" | "throughput" | "estimate" as command, *options] if recipe := _recipe_among(options):
                 options.remove(recipe)
-                _pretrain(recipe, options)
+                {"pretrain": _pretrain, "throughput": _throughput, "estimate": _estimate}[command](recipe, options)
             case ["--version"]:
                 sys.stdout.write(f"{PROGRAM} {infoassign.__version__}\n")
             case _:
@@ -64,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _recipe_among(options: Sequence[str]) -> str | None:
-    """Return the recipe among the words after ``pretrain``, wherever it stands; else a first word that is none."""
+    """Return the recipe among the words after the command, wherever it stands; else a first word that is none."""
     first = options[0] if options and not options[0].startswith("-") else None
     return next((word for word in options if word in RECIPES), first)
 
@@ -80,13 +113,9 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
     first = os.environ.get("RANK", "0") == "0"
     if first:
         sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
-    import torch
-
     from infoassign_training import pipeline
 
-    if "OMP_NUM_THREADS" not in os.environ and isinstance(command.settings.data, Digits):
-        # Images of 8 x 8: several threads are no faster, and on a busy machine wait for each other most of the time.
-        torch.set_num_threads(1)
+    _set_threads(command.settings)
     scores = pipeline.pretrain(
         recipe,
         command.settings,
@@ -97,6 +126,70 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
     )
     if first:
         _say_results(scores, command.out)
+        _say_bottleneck(command.out)
+
+
+def _throughput(recipe: str, options: Sequence[str]) -> None:
+    """Measure some steps of a recipe."""
+    given = any(option.partition("=")[0] == "--data" for option in options)
+    settings = _known(recipe).settings
+    command = _options(Throughput(_with_data(recipe, settings, options)), recipe, options)
+    from infoassign_training.engine import throughput
+
+    settings = command.settings
+    if not given:
+        settings = throughput.on_noise(settings, settings.batch_size * (command.steps + command.warmup))
+    _set_threads(settings)
+    found = throughput.measure(settings, steps=command.steps, warmup=command.warmup)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    sys.stdout.write(f"{recipe}\n{found.table()}\n")
+    if command.json is not None:
+        written = {"recipe": recipe, **found.to_dict(), "settings": settings.flat()}
+        write_text(command.json.expanduser(), json.dumps(written, indent=2) + "\n")
+
+
+def _estimate(recipe: str, options: Sequence[str]) -> None:
+    """Estimate memory and time of a recipe on GPUs that need not be there."""
+    command = _options(Estimate(tyro.MISSING, _known(recipe).settings), recipe, options)
+    from infoassign_training.engine import estimate
+
+    gpus, device = estimate.parse_gpus(command.gpus)
+    speed = _measured(recipe, command.measured) if command.measured else 0.0
+    found = estimate.estimate(
+        recipe,
+        command.settings,
+        gpus,
+        device,
+        images=command.images,
+        pieces=command.settings.accumulate,
+        precision=command.settings.precision,
+        measured=speed,
+    )
+    sys.stdout.write(f"{found.table()}\n")
+
+
+def _measured(recipe: str, file: Path) -> float:
+    """Read the images a second and device that ``throughput`` found for a recipe."""
+    try:
+        found = json.loads(file.expanduser().read_text())
+        of, speed = found["recipe"], float(found["images_per_second_per_device"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not what `{PROGRAM} throughput --json` writes") from error
+    if of != recipe:
+        raise UserError(f"{file} was measured of {of}, not of {recipe}")
+    return speed
+
+
+def _set_threads(settings: Pretraining) -> None:
+    """Take one thread for images of 8 x 8, unless told otherwise.
+
+    Several are no faster then, and on a busy machine wait for each other most of the time.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and isinstance(settings.data, Digits):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def _known(recipe: str) -> Recipe:
@@ -112,29 +205,61 @@ def _say_results(scores: dict[str, dict[str, float]], run: Path) -> None:
     sys.stdout.write(f"\nReport: {run / 'report.html'}\n")
 
 
+def _say_bottleneck(run: Path) -> None:
+    """Say where the time of a run went, if its log knows."""
+    from infoassign_training import timing
+    from infoassign_training.engine.run import Run
+
+    shares = timing.over_epochs(Run(run).records())
+    if shares:
+        sys.stdout.write(f"Time: {timing.split(shares)}\n{timing.bottleneck(shares)}\n")
+
+
 def _parse(recipe: str, settings: Pretraining, options: Sequence[str]) -> Pretrain:
-    """Parse the options of a recipe; ``--data`` first, since it decides which settings of the data there are."""
+    """Parse the options of ``pretrain``."""
+    start = Pretrain(out=tyro.MISSING, settings=_with_data(recipe, settings, options))
+    command = _options(start, recipe, options)
+    return replace(command, out=command.out.expanduser())
+
+
+def _with_data(recipe: str, settings: Pretraining, options: Sequence[str]) -> Pretraining:
+    """Take the images that ``--data`` names, which decides which other settings of the data there are."""
     words = [option.partition("=")[2] for option in options if option.startswith("--data=")]
     words += [word for option, word in pairwise(options) if option == "--data"]
-    if words and isinstance(settings.data, Digits):
+    if not words:
+        return settings
+    if isinstance(settings.data, Digits):
         raise UserError(
             f"{recipe} trains on the digits that come with scikit-learn, not on {words[-1]};"
             f" `{PROGRAM} recipes` lists those for images of yours"
         )
     try:
-        if words:
-            settings = replace(settings, data=named(words[-1], settings.data))
-        command = tyro.cli(
-            Pretrain,
-            default=Pretrain(out=tyro.MISSING, settings=settings),
-            description=f"{RECIPES[recipe].summary}: train an encoder, and write a report.",
-            prog=f"{PROGRAM} pretrain {recipe}",
+        return replace(settings, data=named(words[-1], settings.data))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+PURPOSES = {
+    Pretrain: "train an encoder, and write a report.",
+    Throughput: "measure how fast it trains on this machine, and where the time goes.",
+    Estimate: "estimate memory and time on GPUs, from the table of devices.",
+}
+
+
+def _options(start: Command, recipe: str, options: Sequence[str]) -> Command:
+    """Parse options over those that a command starts with."""
+    kind = type(start)
+    try:
+        return tyro.cli(
+            kind,
+            default=start,
+            description=f"{RECIPES[recipe].summary}: {PURPOSES[kind]}",
+            prog=f"{PROGRAM} {kind.__name__.lower()} {recipe}",
             args=options,
             config=FLAGS,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    return replace(command, out=command.out.expanduser())
 
 
 def _other(arguments: Sequence[str]) -> None:
@@ -148,6 +273,22 @@ def _other(arguments: Sequence[str]) -> None:
                 that can be set.
         """
         _pretrain(recipe, ())
+
+    def throughput(recipe: tyro.conf.Positional[str]) -> None:
+        """Measure how fast a recipe trains on this machine, and where the time goes.
+
+        Args:
+            recipe: What to measure; `infoassign throughput RECIPE --help` shows all that can be set.
+        """
+        _throughput(recipe, ())
+
+    def estimate(recipe: tyro.conf.Positional[str]) -> None:
+        """Estimate memory and time of a recipe on GPUs that need not be there.
+
+        Args:
+            recipe: What to estimate; `infoassign estimate RECIPE --help` shows all that can be set.
+        """
+        _estimate(recipe, ())
 
     def report(run: tyro.conf.Positional[Path]) -> None:
         """Evaluate a finished run again and write its report anew.
@@ -191,7 +332,14 @@ def _other(arguments: Sequence[str]) -> None:
             raise UserError(str(error)) from error
         sys.stdout.write(f"{len(found)} images of {len(found.names)} classes in {out}\n")
 
-    commands: dict[str, Any] = {"pretrain": pretrain, "report": report, "recipes": recipes, "pack": pack}
+    commands: dict[str, Any] = {
+        "pretrain": pretrain,
+        "throughput": throughput,
+        "estimate": estimate,
+        "report": report,
+        "recipes": recipes,
+        "pack": pack,
+    }
     tyro.extras.subcommand_cli_from_dict(
         commands,
         prog=PROGRAM,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from infoassign_training import timing
 from infoassign_training.data.augmentations import MultiCrop, View
 from infoassign_training.data.batched_colours import Draw
 from infoassign_training.data.images import Images
@@ -81,7 +82,8 @@ class Views(Dataset[tuple[list[Tensor], int]]):
         image = self.source.image(index)
         pixels = v2.functional.pil_to_tensor(image) if isinstance(image, PIL.Image.Image) else image
         views, drawn = [], []
-        with _kept_random_state():
+        # In a worker process this counts for nobody: there it is only waited for.
+        with timing.part(timing.AUGMENTATION), _kept_random_state():
             for number, draw in enumerate(self._pipelines):
                 torch.default_generator.manual_seed(seed_of(self.seed, epoch, index, number))
                 views.append(draw(pixels))

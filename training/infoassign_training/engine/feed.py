@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from infoassign_training import timing
 from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import Distortions, MultiCrop
 from infoassign_training.data.batched_colours import coloured
@@ -15,6 +17,7 @@ from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import LabelledImages, digits
 from infoassign_training.data.images import Images
 from infoassign_training.data.loader import Batches, ViewLoader
+from infoassign_training.data.subsets import Selection
 from infoassign_training.data.views import Views, normalised, seed_of
 from infoassign_training.engine.ranks import Place
 from infoassign_training.methods.method import Batch
@@ -112,7 +115,8 @@ class DigitFeed:
             yield self._batch(rows, [self.source.images[rows]])
 
     def _drawn(self, rows: Tensor, views: int, generator: Generator) -> list[Tensor]:
-        return [random_view(self.source.images[rows], self.augmentation, generator) for _ in range(views)]
+        with timing.part(timing.AUGMENTATION):
+            return [random_view(self.source.images[rows], self.augmentation, generator) for _ in range(views)]
 
     def _batch(self, rows: Tensor, views: list[Tensor]) -> Batch:
         # Every rank draws the whole batch, so that its views do not depend on their number, and keeps its part.
@@ -209,15 +213,27 @@ class ViewFeed:
         )
 
     def _on_device(self, views: list[Tensor]) -> list[Tensor]:
-        if self.settings.colours == "device":
-            *crops, drawn = views
-            there = [crop.to(self.device, non_blocking=True) for crop in crops]
-            views = [coloured(crop, drawn[:, number], self.augmentation) for number, crop in enumerate(there)]
-        return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
+        with timing.part(timing.AUGMENTATION):
+            if self.settings.colours == "device":
+                *crops, drawn = views
+                there = [crop.to(self.device, non_blocking=True) for crop in crops]
+                views = [coloured(crop, drawn[:, number], self.augmentation) for number, crop in enumerate(there)]
+            return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
 
 
-def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:
+def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: int | None = None) -> Feed:
     """Open the images of a run.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    place
+        The rank.
+    device
+        Where batches go.
+    most
+        Images that take part, spread evenly over all there are; None for all.
 
     Raises
     ------
@@ -236,4 +252,9 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device) -> Feed:
         )
     if isinstance(settings.augmentation, Distortions):
         return DigitFeed(digits()[0], settings, place, device)
-    return ViewFeed(images_of(settings.data), settings, place, device)
+    images = images_of(settings.data)
+    if most is not None and len(images) > most:
+        rows = np.arange(most) * len(images) // most
+        known = images.classes
+        images = Selection(images, rows, None if known is None else known[rows], images.names)
+    return ViewFeed(images, settings, place, device)

@@ -5,16 +5,17 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from infoassign.files import write_text
+from infoassign_training import timing
 from infoassign_training.config import Pretraining
 from infoassign_training.data.views import seed_of
 from infoassign_training.engine import alarms, checkpoint, ranks, watching
@@ -42,7 +43,14 @@ class StoppedError(UserError):
 
 
 def train(
-    method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, *, tensorboard: bool = False
+    method: Method,
+    settings: Pretraining,
+    feed: Feed,
+    run: Run,
+    place: Place,
+    *,
+    tensorboard: bool = False,
+    quiet: bool = False,
 ) -> Method:
     """Train on images, from where the run's checkpoint stands, to the end.
 
@@ -63,6 +71,8 @@ def train(
         Which rank this is. All ranks call this together.
     tensorboard
         Whether lines of the log are written for TensorBoard, too.
+    quiet
+        Whether to show no progress.
 
     Returns
     -------
@@ -77,11 +87,12 @@ def train(
         If the run's checkpoint cannot be used.
     """
     with heard() as asked, torch.random.fork_rng():
-        loop = _Loop(method, settings, feed, run, place, asked)
+        loop = _Loop(method, settings, feed, run, place, asked, quiet=quiet)
         with loop.bar, board(run, wanted=tensorboard and place.rank == 0) as loop.show:
             loop.warn(alarms.beforehand(settings))
             for epoch in range(loop.steps // feed.steps_per_epoch, settings.epochs):
-                loop.epoch(epoch)
+                with timing.running(loop.unit.device) as watch:
+                    loop.epoch(epoch, watch)
                 if epoch + 1 < settings.epochs:
                     loop.stop_if_asked()
     return method.eval()
@@ -94,7 +105,15 @@ class _Loop:
     """Takes a line of the log."""
 
     def __init__(
-        self, method: Method, settings: Pretraining, feed: Feed, run: Run, place: Place, asked: Callable[[], str]
+        self,
+        method: Method,
+        settings: Pretraining,
+        feed: Feed,
+        run: Run,
+        place: Place,
+        asked: Callable[[], str],
+        *,
+        quiet: bool,
     ) -> None:
         self.method, self.settings, self.feed, self.run, self.place, self.asked = (
             method,
@@ -124,7 +143,7 @@ class _Loop:
             desc="pretrain",
             unit="step",
             mininterval=0.2 if sys.stderr.isatty() else 10,
-            disable=place.rank > 0,
+            disable=quiet or place.rank > 0,
         )
 
     def _restore(self) -> None:
@@ -143,14 +162,14 @@ class _Loop:
             lines = self.run.records()[: self.steps // self.feed.steps_per_epoch]
             write_text(self.run.log, "".join(json.dumps(record) + "\n" for record in lines))
 
-    def epoch(self, number: int) -> None:
+    def epoch(self, number: int, watch: timing.Stopwatch) -> None:
         """Train to the end of an epoch, from wherever in it the run is; write its line and a checkpoint."""
         started = saved = time.perf_counter()
         self.method.train()
         batch: Batch | None = None
         first = self.steps - number * self.feed.steps_per_epoch
         try:
-            for batch in self.feed.epoch(number, first):
+            for batch in timing.timed(timing.DATA, self.feed.epoch(number, first)):
                 self._step(batch)
                 elapsed = time.perf_counter() - started
                 due = time.perf_counter() - saved > 60 * self.settings.checkpoint_minutes
@@ -165,6 +184,7 @@ class _Loop:
                 f"training diverged in epoch {number + 1}: {error}; {kept}; {dump(error, self.run, self.place)}."
                 " Start anew with a lower optimizer.learning-rate (--overwrite)"
             ) from error
+        record |= timing.logged(watch.shares())
         record["seconds"] = self.seconds + time.perf_counter() - started
         self.summary, self.seconds = Summary(self.method.labels), 0.0
         self._write(record)
@@ -187,8 +207,9 @@ class _Loop:
         # What is drawn at random depends on seed, step and rank: nothing to save, and resuming is exact.
         seed = seed_of(settings.seed, now.step, self.place.rank)
         torch.manual_seed(seed)
-        for assignment in method.before(now, partial(self.feed.everything, now.step)):
-            self.summary.add_labels(assignment)
+        with timing.part(timing.ASSIGNMENT):
+            for assignment in method.before(now, partial(self._everything, now.step)):
+                self.summary.add_labels(assignment)
         self.optimizer.zero_grad()
         try:
             outcome = backward(
@@ -198,21 +219,27 @@ class _Loop:
             raise DivergenceError(str(error), batch, now.step) from error
         if not bool(outcome.loss.isfinite()):
             raise DivergenceError(f"the loss became {float(outcome.loss)}", batch, now.step)
-        method.after_backward(now)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        with timing.part(timing.OPTIMISER):
+            method.after_backward(now)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.steps += 1
         self.rate = rate
         self.summary.add(outcome)
         self.bar.set_postfix(self.summary.headline(), refresh=False)
         self.bar.update()
 
+    def _everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Go once over all images; the wait for them is no part of what is made of them."""
+        return timing.timed(timing.DATA, self.feed.everything(step, views))
+
     def _finished(self, number: int, batch: Batch | None) -> dict[str, Any]:
         """Do what is due at the end of an epoch, and return its line of the log."""
         assert batch is not None
         if number + 1 == self.settings.epochs:
-            for assignment in self.method.finish(partial(self.feed.everything, self.total)):
-                self.summary.add_labels(assignment)
+            with timing.part(timing.ASSIGNMENT):
+                for assignment in self.method.finish(partial(self._everything, self.total)):
+                    self.summary.add_labels(assignment)
         seen = watching.seen(self.method, batch, self.settings.accumulate)
         if not all(bool(values.isfinite().all()) for values in seen):
             raise DivergenceError("its last step left weights that give no finite features", batch, self.steps - 1)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from infoassign_training import timing
 from infoassign_training.errors import UserError
 
 
@@ -125,7 +126,8 @@ def spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
     whole = values.new_zeros((count, *values.shape[1:]))
     whole[rows] = values
     if _grouped():
-        dist.all_reduce(whole)
+        with timing.part(timing.COMMUNICATION):
+            dist.all_reduce(whole)
     return whole
 
 
@@ -143,7 +145,8 @@ def together(rows: Tensor) -> Tensor:
 def of_first(values: Tensor) -> Tensor:
     """Return the first rank's values, a tensor of the same shape and dtype on all ranks."""
     if _grouped():
-        dist.broadcast(values, 0)
+        with timing.part(timing.COMMUNICATION):
+            dist.broadcast(values, 0)
     return values
 
 
@@ -163,7 +166,8 @@ def all_sum() -> Callable[[Tensor], Tensor] | None:
         return None
 
     def summed(values: Tensor) -> Tensor:
-        dist.all_reduce(values)
+        with timing.part(timing.COMMUNICATION):
+            dist.all_reduce(values)
         return values
 
     return summed
@@ -188,9 +192,11 @@ def _gathered(rows: Tensor) -> list[Tensor]:
     """Return the rows of every rank, shapes (n_r, D), as constants."""
     count = torch.tensor([len(rows)], device=rows.device)
     counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, count)
+    with timing.part(timing.COMMUNICATION):
+        dist.all_gather(counts, count)
     numbers = [int(number) for number in counts]
     padded = F.pad(rows.detach(), (0, 0, 0, max(numbers) - len(rows))).contiguous()
     parts = [torch.empty_like(padded) for _ in numbers]
-    dist.all_gather(parts, padded)
+    with timing.part(timing.COMMUNICATION):
+        dist.all_gather(parts, padded)
     return [part[:number] for part, number in zip(parts, numbers, strict=True)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from infoassign_training import timing
 from infoassign_training.methods.method import Batch, Method, Moment, Step
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -33,12 +34,13 @@ class Stepper(nn.Module):
 
     def forward(self, batch: Batch, now: Moment, slopes: "Slopes | None" = None) -> Step:
         """Return the loss of a whole batch; or, given `slopes`, what has a piece's share of that loss's gradient."""
-        with self.autocast(batch):
+        with timing.part(timing.COMPUTE), self.autocast(batch):
             outputs = self.method.outputs(batch.views)
             constants = [] if slopes else self.method.constants(batch.views)
-        if slopes is None:
+        if slopes is not None:
+            return Step(slopes.times(single(outputs)))
+        with timing.part(timing.ASSIGNMENT):
             return self.method.loss(single(outputs), single(constants), batch, now)
-        return Step(slopes.times(single(outputs)))
 
     def autocast(self, batch: Batch) -> torch.autocast:
         """Compute in the chosen precision."""
@@ -101,7 +103,8 @@ def backward(module: nn.Module, batch: Batch, now: Moment, *, pieces: int, scale
     if pieces == 1:
         step: Step = module(batch, now)
         if bool(step.loss.isfinite()):
-            (step.loss * scale).backward()
+            with timing.part(timing.COMPUTE):
+                (step.loss * scale).backward()
         return replace(step, loss=step.loss.detach())
     stepper: nn.Module = module.module if isinstance(module, DistributedDataParallel) else module
     assert isinstance(stepper, Stepper)
@@ -112,7 +115,7 @@ def backward(module: nn.Module, batch: Batch, now: Moment, *, pieces: int, scale
             torch.manual_seed(seed + number)
             last = number == pieces - 1
             alone = module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
-            with alone:
+            with timing.part(timing.COMPUTE), alone:
                 module(part, now, slope).loss.backward()
     return step
 
@@ -130,17 +133,19 @@ def _whole(
     """Return the step of the whole batch, and for every piece the gradient of its loss."""
     method = stepper.method
     found, fixed = [], []
-    with torch.no_grad(), _statistics_kept(method):
+    with timing.part(timing.COMPUTE), torch.no_grad(), _statistics_kept(method):
         for number, part in enumerate(parts):
             torch.manual_seed(seed + number)
             with stepper.autocast(part):
                 found.append(single(method.outputs(part.views)))
                 fixed.append(single(method.constants(part.views)))
     outputs = [torch.cat(pieces).requires_grad_() for pieces in zip(*found, strict=True)]
-    step = method.loss(outputs, [torch.cat(pieces) for pieces in zip(*fixed, strict=True)], batch, now)
+    with timing.part(timing.ASSIGNMENT):
+        step = method.loss(outputs, [torch.cat(pieces) for pieces in zip(*fixed, strict=True)], batch, now)
     learning = [parameter for parameter in method.parameters() if parameter.requires_grad]
     inputs = [*outputs, *learning]
-    gradients = torch.autograd.grad(step.loss * scale, inputs, allow_unused=True)
+    with timing.part(timing.ASSIGNMENT):
+        gradients = torch.autograd.grad(step.loss * scale, inputs, allow_unused=True)
     own = [(w, slope) for w, slope in zip(learning, gradients[len(outputs) :], strict=True) if slope is not None]
     chunks = [
         [None] * len(parts) if slope is None else list(slope.split([len(part.rows) for part in parts]))

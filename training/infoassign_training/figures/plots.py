@@ -124,7 +124,8 @@ def _clusters(axes: Axes, records: Sequence[dict[str, Any]], labels: int) -> Non
 
 def _parts(record: dict[str, Any]) -> list[str]:
     """Return the names of the parts of the loss; one alone is the loss."""
-    parts = [key for key in record if key not in LOSSES | OTHERS | WATCHED.keys()]
+    others = LOSSES | OTHERS | WATCHED.keys()
+    parts = [key for key in record if key not in others and not key.startswith("share_")]
     return parts if len(parts) > 1 else []
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import infoassign as ia
+from infoassign_training import timing
 from infoassign_training.engine import ema, ranks
 from infoassign_training.engine.schedule import cosine
 from infoassign_training.methods import settings
@@ -38,7 +39,8 @@ class Mira(Method):
 
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Update the average, before the teacher labels, as in the released code."""
-        self.update_teacher(self._momentum(now))
+        with timing.part(timing.OPTIMISER):
+            self.update_teacher(self._momentum(now))
         return ()
 
     def outputs(self, views: list[Tensor]) -> list[Tensor]:
