@@ -50,7 +50,8 @@ def trained(chosen: Pretraining, run: Run) -> tuple[dict[str, torch.Tensor], lis
     """Train from where the run is; return weights and log."""
     method = train(chosen, some(200), run)
     return method.state_dict(), [
-        {key: value for key, value in record.items() if key != "seconds"} for record in run.records()
+        {key: value for key, value in record.items() if key != "seconds" and not key.startswith("share_")}
+        for record in run.records()
     ]
 
 
