@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -187,3 +189,60 @@ def test_where_it_runs_may_change(tmp_path: Path) -> None:
     started(wanted("sela"), tmp_path)
     with open_run(tmp_path, "small", wanted("sela", checkpoint_minutes=3.0, device="auto"), resume=True):
         pass
+
+
+KILLED = """
+import os, sys
+import torch
+from pathlib import Path
+from infoassign_training.engine import checkpoint, pretrain
+from infoassign_training.engine.run import Run
+import digit_runs
+torch.set_num_threads(1)
+where, number = sys.argv[2], int(sys.argv[3])
+calls = []
+def counted(original):
+    def called(*arguments, **named):
+        calls.append(1)
+        if len(calls) == number: os.kill(os.getpid(), 9)
+        return original(*arguments, **named)
+    return called
+if where == "step": pretrain.backward = counted(pretrain.backward)
+else: os.fsync = counted(os.fsync)  # a checkpoint is written and has not taken the place of the one before
+run = Run(Path(sys.argv[1]))
+digit_runs.train(run.read().settings, digit_runs.some(200), run)
+"""
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(("where", "number"), [("step", 6), ("file", 7)])
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_killed(kind: str, where: str, number: int, tmp_path: Path) -> None:
+    """By SIGKILL, in the middle of a step or of writing."""
+    chosen = wanted(kind, checkpoint_minutes=EVERY_STEP)
+    whole = trained(chosen, started(chosen, tmp_path / "whole"))
+    run = started(chosen, tmp_path / "cut")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", KILLED, str(run.folder), where, str(number)]
+    killed = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    state = checkpoint.load(run.checkpoint)
+    assert state is not None
+    assert 0 < state.step < 9
+    assert same(trained(chosen, run), whole)
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    """As a read-only one: nobody, not even root, makes folders in a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file/run"):
+        started(wanted("imsvd"), tmp_path / "file" / "run")
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trained(wanted("imsvd"), started(wanted("imsvd"), tmp_path / "whole"))
+    hours = iter(range(10**6))
+    monkeypatch.setattr("time.time", lambda: 1e9 - 3600.0 * next(hours))
+    run = started(wanted("imsvd"), tmp_path / "jumps")
+    assert same(trained(wanted("imsvd"), run), whole)
+    assert all(0 < record["seconds"] < 3600 for record in run.records())

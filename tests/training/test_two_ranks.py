@@ -19,6 +19,7 @@ from infoassign_training import pipeline
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.engine import checkpoint, pretrain
 from infoassign_training.engine.feed import DigitFeed
+from infoassign_training.engine.launch import translate
 from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.methods import settings
@@ -148,6 +149,37 @@ def test_torchrun_asked_to_end_leaves_a_run_that_goes_on(tmp_path: Path) -> None
     assert state is not None
     assert f"after step {state.step} of 4000, which is saved" in printed
     assert Run(run).records()[-1]["step"] <= state.step
+
+
+@pytest.mark.deep
+def test_srun_starts_ranks_as_torchrun_does(tmp_path: Path) -> None:
+    """What srun says to two tasks of a step, on one machine."""
+    command = [sys.executable, "-m", "infoassign_training", "pretrain", "digits-supervised", "--epochs", "1", "--out"]
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NUM_TASKS": "2", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
+    tasks = []
+    for rank in ("0", "1"):
+        task = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | job | task
+        tasks.append(subprocess.Popen([*command, str(tmp_path / "run")], env=environment, stderr=subprocess.PIPE))
+    printed = [task.communicate(timeout=300)[1].decode() for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], printed
+    assert (tmp_path / "run" / "report.html").exists()
+    assert printed[1] == "", "the first rank alone speaks"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"RANK": "3", "SLURM_STEP_NUM_TASKS": "2"},
+        {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"},
+    ],
+    ids=["alone", "torchrun", "a job's script"],
+)
+def test_what_srun_did_not_start_is_left_alone(environment: dict[str, str]) -> None:
+    changed = dict(environment)
+    translate(changed)
+    assert changed == environment
 
 
 def require_alike(kind: str, expected: Path, found: Path) -> None:

@@ -20,6 +20,7 @@ import infoassign
 from infoassign.files import write_text
 from infoassign_training.config import Pretraining
 from infoassign_training.data.settings import Digits, Folder, named
+from infoassign_training.engine.launch import translate
 from infoassign_training.errors import UserError
 from infoassign_training.recipes import RECIPES, Recipe
 
@@ -78,6 +79,7 @@ Command = TypeVar("Command", Pretrain, Throughput, Estimate)
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command that the arguments name and return the exit code."""
+    translate(os.environ)
     try:
         match arguments:
             case ["pretrain" | "throughput" | "estimate" as command, *options] if recipe := _recipe_among(options):
