@@ -87,6 +87,19 @@ def test_the_recipe_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFix
     assert "batch_size 5000 is larger" in capsys.readouterr().err
 
 
+def test_a_folder_named_like_a_recipe_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["pretrain", "--out", "digits-mira", "digits-swav", "--batch-size", "5000"]) == 1
+    assert capsys.readouterr().err.startswith("digits-swav: 100 epochs, to digits-mira")
+
+
+def test_nothing_to_measure_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["throughput", "mira-cifar10", "--steps", "0", "--warmup", "0"]) == 1
+    assert "steps must be at least 1; got 0" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"infoassign {infoassign.__version__}\n"

@@ -108,6 +108,21 @@ def test_running_statistics_are_counted_once() -> None:
     assert norm.momentum == 0.1
 
 
+def test_a_teacher_has_statistics_of_its_own() -> None:
+    """It goes through once, in pieces as at once."""
+    _, _, method = gradients("mira", 2, nn.BatchNorm1d(16))
+    norm = method.get_submodule("teacher.0.2")
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 4
+    assert bool((norm.running_mean != 0).all())
+
+
+def test_a_piece_of_one_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="leaves batch normalisation one image at a time; take 8 or more"):
+        feed_of(replace(digit_runs.SMALL, batch_size=4, accumulate=4), Place(), torch.device("cpu"))
+
+
 def test_pieces_that_do_not_divide_are_refused() -> None:
     chosen = replace(digit_runs.SMALL, batch_size=128, accumulate=3)
     with pytest.raises(ValueError, match=r"does not divide over them in 3 pieces each; take 126 or 129"):

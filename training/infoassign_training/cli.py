@@ -82,8 +82,10 @@ def run(arguments: Sequence[str]) -> int:
     translate(os.environ)
     try:
         match arguments:
-            case ["pretrain" | "throughput" | "estimate" as command, *options] if recipe := _recipe_among(options):
-                options.remove(recipe)
+            case ["pretrain" | "throughput" | "estimate" as command, *options] if (
+                place := _recipe_among(options)
+            ) is not None:
+                recipe = options.pop(place)
                 {"pretrain": _pretrain, "throughput": _throughput, "estimate": _estimate}[command](recipe, options)
             case ["--version"]:
                 sys.stdout.write(f"{PROGRAM} {infoassign.__version__}\n")
@@ -98,10 +100,15 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _recipe_among(options: Sequence[str]) -> str | None:
-    """Return the recipe among the words after the command, wherever it stands; else a first word that is none."""
-    first = options[0] if options and not options[0].startswith("-") else None
-    return next((word for word in options if word in RECIPES), first)
+def _recipe_among(options: Sequence[str]) -> int | None:
+    """Return where among the words after the command the recipe is; without one, a first word that is none."""
+    # What follows --out is a folder, even if it is named like a recipe.
+    places = [
+        place for place, word in enumerate(options) if word in RECIPES and options[place - 1 : place] != ["--out"]
+    ]
+    if places:
+        return places[0]
+    return 0 if options and not options[0].startswith("-") else None
 
 
 def _pretrain(recipe: str, options: Sequence[str]) -> None:
@@ -139,6 +146,7 @@ def _throughput(recipe: str, options: Sequence[str]) -> None:
     from infoassign_training.engine import throughput
 
     settings = command.settings
+    throughput.require_steps(command.steps, command.warmup)
     if not given:
         settings = throughput.on_noise(settings, settings.batch_size * (command.steps + command.warmup))
     _set_threads(settings)

@@ -69,7 +69,18 @@ KINDS: Mapping[str, Mapping[str, type[Any]]] = {
     "method": methods.KINDS,
 }
 """What may stand for these settings, by name."""
-FREE = frozenset({"data.root", "data.download", "device", "workers", "compile", "checkpoint-minutes", "knn-every"})
+FREE = frozenset(
+    {
+        "data.root",
+        "data.download",
+        "method.labels",
+        "device",
+        "workers",
+        "compile",
+        "checkpoint-minutes",
+        "knn-every",
+    }
+)
 """Settings, by their name on the command line, that decide where a run takes place, or what is looked at meanwhile, and
 not what comes out of it."""
 

@@ -1,6 +1,7 @@
 """A run from its first step to its report."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -58,20 +59,24 @@ def pretrain(
         If the folder, the settings, the images or the checkpoint do not allow it, or training diverges.
     """
     try:
-        with ranks.joined(settings.device) as (place, device):
-            # Whatever cannot be trained is refused before the folder is touched.
-            if tensorboard:
-                require_tensorboard()
-            feed = feed_of(settings, place, device)
-            method = _method(settings, feed, device)
-            if place.rank:
-                ranks.wait()
-                train(method, settings, feed, Run(folder), place)
-                return {}
-            with open_run(folder, recipe, settings, resume=resume, overwrite=overwrite) as run:
+        with ExitStack() as kept:
+            with ranks.joined(settings.device) as (place, device):
+                # Whatever cannot be trained is refused before the folder is touched.
+                if tensorboard:
+                    require_tensorboard()
+                feed = feed_of(settings, place, device)
+                # A state has what a method prepares.
+                begun = resume and Run(folder).checkpoint.exists()
+                method = _method(settings, feed, device, prepare=not begun)
+                if place.rank:
+                    ranks.wait()
+                    train(method, settings, feed, Run(folder), place)
+                    return {}
+                run = kept.enter_context(open_run(folder, recipe, settings, resume=resume, overwrite=overwrite))
                 ranks.wait()
                 train(method, settings, feed, run, place, tensorboard=tensorboard)
-                return _finish(run, settings, method.cpu())
+            # The other ranks are gone.
+            return _finish(run, settings, method.cpu())
     except ValueError as error:
         raise TrainingError(str(error)) from error
 
@@ -95,15 +100,16 @@ def report(folder: Path) -> dict[str, Scores]:
             raise RunError(f"{folder} is trained for {done} of {total} steps; finish it with --resume")
         if settings.epochs and not run.records():
             raise RunError(f"{run.log} is missing or empty; without it there are no learning curves to draw")
-        method = _method(settings, feed, cpu)
+        method = _method(settings, feed, cpu, prepare=state is None)
         if state is not None:
             state.restore_method(method)
         return _finish(run, settings, method)
 
 
-def _method(settings: Pretraining, feed: Feed, device: torch.device) -> Method:
+def _method(settings: Pretraining, feed: Feed, device: torch.device, *, prepare: bool) -> Method:
     method = build(settings, images=feed.images, classes=feed.classes)
-    method.prepare()
+    if prepare:
+        method.prepare()
     return method.to(device)
 
 

@@ -1,5 +1,9 @@
 """From settings to a source of images."""
 
+from pathlib import Path
+
+from filelock import FileLock
+
 from infoassign_training.data import settings
 from infoassign_training.data.images import Images, ImagesError
 
@@ -29,7 +33,12 @@ def _opened(chosen: settings.Chosen) -> Images:
         case settings.Torchvision(name=name, root=root, split=split, download=download):
             from infoassign_training.data.torchvision_sets import open_torchvision
 
-            return open_torchvision(name, _place(root, name), split, download=download)
+            if not download:
+                return open_torchvision(name, _place(root, name), split)
+            Path(_place(root, name)).mkdir(parents=True, exist_ok=True)
+            # One process gets it, and the others find it there.
+            with FileLock(Path(root) / f".{name}.lock"):
+                return open_torchvision(name, root, split, download=True)
         case settings.Folder(root=root, labelled=labelled):
             from infoassign_training.data.folder import open_folder
 

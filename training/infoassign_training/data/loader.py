@@ -1,5 +1,6 @@
 """Batches of views, in an order that depends on the seed and the epoch alone."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from infoassign_training.data.images import ImagesError
 from infoassign_training.data.views import Views, seed_of
+from infoassign_training.stopping import SIGNALS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,12 @@ class _Keys:
             yield [(epoch, row) for row in rows]
 
 
+def _deaf(_: int) -> None:
+    """Leave it to the parent to end on signals that whole process groups are sent; a worker ends with its parent."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class ViewLoader:
     """Loads batches of views, in worker processes that live on from epoch to epoch.
 
@@ -139,6 +147,7 @@ class ViewLoader:
             persistent_workers=workers > 0,
             multiprocessing_context=context if workers else None,
             generator=Generator(),  # for seeds of the workers, which they do not use
+            worker_init_fn=_deaf,
         )
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[list[Tensor], Tensor]]:

@@ -250,6 +250,10 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: 
             f"batch_size {settings.batch_size} is that of all {place.world} processes together and does not divide over"
             f" them{pieces}; take {near or parts} or {near + parts}"
         )
+    if settings.batch_size // parts < 2 and device.type == "cpu":
+        raise ValueError(
+            f"batch_size {settings.batch_size} leaves batch normalisation one image at a time; take {2 * parts} or more"
+        )
     if isinstance(settings.augmentation, Distortions):
         return DigitFeed(digits()[0], settings, place, device)
     images = images_of(settings.data)

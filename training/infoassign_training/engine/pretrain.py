@@ -28,10 +28,10 @@ from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run
 from infoassign_training.engine.schedule import rate_at
 from infoassign_training.engine.step import Stepper, backward
-from infoassign_training.engine.stopping import heard
 from infoassign_training.engine.summary import Summary
 from infoassign_training.errors import UserError
 from infoassign_training.methods.method import Batch, Method, Moment
+from infoassign_training.stopping import heard
 
 
 class TrainingError(UserError):
@@ -86,7 +86,8 @@ def train(
     CheckpointError
         If the run's checkpoint cannot be used.
     """
-    with heard() as asked, torch.random.fork_rng():
+    device = next(method.parameters()).device
+    with heard() as asked, torch.random.fork_rng([device] if device.type == "cuda" else []):
         loop = _Loop(method, settings, feed, run, place, asked, quiet=quiet)
         with loop.bar, board(run, wanted=tensorboard and place.rank == 0) as loop.show:
             loop.warn(alarms.beforehand(settings))
@@ -217,8 +218,8 @@ class _Loop:
             )
         except ValueError as error:  # the solver refuses logits that are not finite
             raise DivergenceError(str(error), batch, now.step) from error
-        if not bool(outcome.loss.isfinite()):
-            raise DivergenceError(f"the loss became {float(outcome.loss)}", batch, now.step)
+        if ranks.any_of(not bool(outcome.loss.isfinite())):
+            raise DivergenceError(f"the loss became {float(outcome.loss)}, here or on another rank", batch, now.step)
         with timing.part(timing.OPTIMISER):
             method.after_backward(now)
             self.scaler.step(self.optimizer)
@@ -296,8 +297,8 @@ def shared(module: nn.Module, place: Place) -> nn.Module:
     """Return what to call for a step: on several ranks gradients are averaged, and on CUDA normalisation sees all."""
     if place.world == 1:
         return module
-    on_cuda = next(module.parameters()).is_cuda
-    if on_cuda:
+    device = next(module.parameters()).device
+    if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return module
@@ -305,4 +306,6 @@ def shared(module: nn.Module, place: Place) -> nn.Module:
         # Newer torch has another name for it, which older ones do not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         # Buffers are alike on all ranks, or the rank's own: nothing to send.
-        return DistributedDataParallel(module, device_ids=[place.local] if on_cuda else None, broadcast_buffers=False)
+        return DistributedDataParallel(
+            module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )

@@ -69,9 +69,11 @@ def joined(device: Literal["auto", "cpu", "cuda"]) -> Iterator[tuple[Place, torc
     place = Place(*numbers)
     chosen = torch.device("cpu")
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        if place.local >= torch.cuda.device_count():
-            raise ValueError(f"process {place.local} has no CUDA device; this machine has {torch.cuda.device_count()}")
-        chosen = torch.device("cuda", place.local)
+        count = torch.cuda.device_count()
+        if count != 1 and place.local >= count:
+            raise ValueError(f"process {place.local} has no CUDA device; this machine has {count}")
+        # One alone: each process was given one of its own, or there is one process.
+        chosen = torch.device("cuda", place.local if count > 1 else 0)
         torch.cuda.set_device(chosen)
     if place.world == 1:
         yield place, chosen
@@ -140,6 +142,21 @@ def share(count: int) -> slice:
 def together(rows: Tensor) -> Tensor:
     """Return the rows (n_r, D) of all ranks, those of the first rank first, as constants."""
     return torch.cat(_gathered(rows)) if _grouped() else rows
+
+
+def whole(rows: Tensor) -> Tensor:
+    """Return the rows (n_r, D) of all ranks, those of the first rank first; a loss of them is that of the whole batch.
+
+    All ranks compute the same loss, and each its gradient in its own rows alone: that is multiplied by the number of
+    ranks, since gradients are averaged over them.
+    """
+    if not _grouped():
+        return rows
+    parts = _gathered(rows)
+    number = len(parts)
+    # The value of the rows, and as many times their gradient as there are ranks.
+    parts[dist.get_rank()] = number * rows - (number - 1) * rows.detach()
+    return torch.cat(parts)
 
 
 def of_first(values: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from infoassign_training import timing
+from infoassign_training.engine import ranks
 from infoassign_training.methods.method import Batch, Method, Moment, Step
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -102,7 +103,7 @@ def backward(module: nn.Module, batch: Batch, now: Moment, *, pieces: int, scale
     torch.manual_seed(seed)
     if pieces == 1:
         step: Step = module(batch, now)
-        if bool(step.loss.isfinite()):
+        if _finite(step.loss):
             with timing.part(timing.COMPUTE):
                 (step.loss * scale).backward()
         return replace(step, loss=step.loss.detach())
@@ -110,7 +111,7 @@ def backward(module: nn.Module, batch: Batch, now: Moment, *, pieces: int, scale
     assert isinstance(stepper, Stepper)
     parts = list(_pieces(batch, pieces))
     step, slopes = _whole(stepper, batch, parts, now, scale, seed)
-    if bool(step.loss.isfinite()):
+    if _finite(step.loss):
         for number, (part, slope) in enumerate(zip(parts, slopes, strict=True)):
             torch.manual_seed(seed + number)
             last = number == pieces - 1
@@ -118,6 +119,11 @@ def backward(module: nn.Module, batch: Batch, now: Moment, *, pieces: int, scale
             with timing.part(timing.COMPUTE), alone:
                 module(part, now, slope).loss.backward()
     return step
+
+
+def _finite(loss: Tensor) -> bool:
+    """Say whether the loss is finite on all ranks: none is to wait in the backward pass for one that is not there."""
+    return not ranks.any_of(not bool(loss.isfinite()))
 
 
 def _pieces(batch: Batch, pieces: int) -> Iterator[Batch]:
@@ -133,11 +139,12 @@ def _whole(
     """Return the step of the whole batch, and for every piece the gradient of its loss."""
     method = stepper.method
     found, fixed = [], []
-    with timing.part(timing.COMPUTE), torch.no_grad(), _statistics_kept(method):
+    with timing.part(timing.COMPUTE), torch.no_grad():
         for number, part in enumerate(parts):
             torch.manual_seed(seed + number)
             with stepper.autocast(part):
-                found.append(single(method.outputs(part.views)))
+                with _statistics_kept(method):
+                    found.append(single(method.outputs(part.views)))
                 fixed.append(single(method.constants(part.views)))
     outputs = [torch.cat(pieces).requires_grad_() for pieces in zip(*found, strict=True)]
     with timing.part(timing.ASSIGNMENT):

@@ -123,9 +123,7 @@ def measure(settings: Pretraining, *, steps: int = 20, warmup: int = 5) -> Throu
     UserError
         If the images cannot be read, the batch does not fit into memory, or training diverges.
     """
-    for name, value, least in (("steps", steps, 1), ("warmup", warmup, 0)):
-        if value < least:
-            raise UserError(f"{name} must be at least {least}; got {value}")
+    require_steps(steps, warmup)
     # So many that these steps are among the first, and a method that labels all images does so before them alone.
     settings = replace(settings, epochs=MANY)
     try:
@@ -141,6 +139,13 @@ def measure(settings: Pretraining, *, steps: int = 20, warmup: int = 5) -> Throu
         raise _too_large(settings) from error
     except ValueError as error:
         raise TrainingError(str(error)) from error
+
+
+def require_steps(steps: int, warmup: int) -> None:
+    """Raise UserError unless there is something to measure."""
+    for name, value, least in (("steps", steps, 1), ("warmup", warmup, 0)):
+        if value < least:
+            raise UserError(f"{name} must be at least {least}; got {value}")
 
 
 def _measured(settings: Pretraining, place: Place, device: torch.device, steps: int, warmup: int) -> Throughput:

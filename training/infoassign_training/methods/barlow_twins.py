@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from infoassign_training.engine import ranks
 from infoassign_training.methods import settings
 from infoassign_training.methods.embeddings import Embeddings
 
@@ -16,7 +17,8 @@ class BarlowTwins(Embeddings):
         self.settings = chosen
 
     def terms(self, first: Tensor, second: Tensor) -> Mapping[str, Tensor]:
-        """Return both terms, of embeddings (B, D)."""
+        """Return both terms, of embeddings (B, D) and those of all ranks."""
+        first, second = ranks.whole(first), ranks.whole(second)
         correlation = standardised(first).T @ standardised(second) / len(first)
         diagonal = correlation.diagonal()
         rest = correlation.square().sum() - diagonal.square().sum()

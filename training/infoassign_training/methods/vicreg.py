@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from infoassign_training.engine import ranks
 from infoassign_training.methods import settings
 from infoassign_training.methods.embeddings import Embeddings
 
@@ -17,7 +18,8 @@ class Vicreg(Embeddings):
         self.settings = chosen
 
     def terms(self, first: Tensor, second: Tensor) -> Mapping[str, Tensor]:
-        """Return the three terms, of embeddings (B, D)."""
+        """Return the three terms, of embeddings (B, D) and those of all ranks."""
+        first, second = ranks.whole(first), ranks.whole(second)
         chosen = self.settings
         return {
             "invariance": chosen.invariance * F.mse_loss(first, second),
