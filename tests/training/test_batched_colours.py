@@ -250,6 +250,7 @@ def test_views_are_those_that_workers_would_draw(augmentation: MultiCrop) -> Non
             assert apart.median() < 3
 
 
+@pytest.mark.deep  # forks, which other tests' libraries warn of
 def test_batches_do_not_depend_on_workers_or_on_ranks() -> None:
     views = Views(ArrayImages("x", smooth(12, 30).numpy()), Dino(global_size=16), 0, "device")
 

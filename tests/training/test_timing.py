@@ -103,7 +103,7 @@ def test_the_log_has_the_shares(tmp_path: Path, small: Pretraining) -> None:
     assert sum(over_epochs(run.records()).values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("workers", "drawn_here"), [(0, True), (1, False)])
+@pytest.mark.parametrize(("workers", "drawn_here"), [(0, True), pytest.param(1, False, marks=pytest.mark.deep)])
 def test_workers_views_are_waited_for_and_ones_own_are_drawn(workers: int, drawn_here: bool) -> None:
     views = Dino(global_size=64, local_views=0)
     settings = Pretraining(
