@@ -94,6 +94,7 @@ def test_recipes_say_what_was_measured() -> None:
         assert said == medians + raw, row.recipe
 
 
+@pytest.mark.deep
 def test_the_digits_are_trained_on_evaluated_and_gone_on_with(tmp_path: Path) -> None:
     pytest.importorskip("infoassign_training.recipes", reason="training is an extra")
     pytest.importorskip("sklearn", reason="training is an extra")

@@ -67,6 +67,7 @@ def wanted(kind: str) -> Pretraining:
     small = replace(
         digit_runs.SMALL,
         batch_size=24,
+        epochs=3,
         optimizer=Optimizer(learning_rate=1.0),
         checkpoint_minutes=1e-9,
         knn_every=2,
@@ -76,7 +77,7 @@ def wanted(kind: str) -> Pretraining:
 
 
 def train(kind: str, place: Place, folder: Path) -> None:
-    """Two epochs of four steps, by the engine."""
+    """Three epochs of four steps, by the engine."""
     chosen = wanted(kind)
     feed = DoubleFeed(digit_runs.some(100), chosen, place, torch.device("cpu"))
     if place.rank == 0 and not Run(folder).settings.exists():
@@ -105,11 +106,11 @@ def cut_off(kind: str, place: Place, folder: Path) -> None:
             train(kind, place, folder)
 
 
-def work(rank: int, world: int, folder: str) -> None:
+def work(rank: int, world: int, folder: str, kinds: tuple[str, ...]) -> None:
     torch.set_num_threads(1)
     place = Place(rank, world, rank)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    for kind in CHOSEN:
+    for kind in kinds:
         train(kind, place, Path(folder) / kind)
         cut_off(kind, place, Path(folder) / f"{kind}-cut")
         # What one process has begun.
@@ -117,14 +118,24 @@ def work(rank: int, world: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.deep)])
-def test_several_ranks_do_what_one_does_and_go_on_from_each_other(world: int, tmp_path: Path) -> None:
-    """Every method; whole runs, and those that one began within an epoch and the others end."""
-    for kind in CHOSEN:
+FAST = ("mira", "swav", "sela", "imsvd")
+REST = tuple(kind for kind in CHOSEN if kind not in FAST)
+
+
+@pytest.mark.parametrize(
+    ("world", "kinds"),
+    [(2, FAST), pytest.param(2, REST, marks=pytest.mark.deep), pytest.param(3, tuple(CHOSEN), marks=pytest.mark.deep)],
+    ids=["2", "2, others", "3"],
+)
+def test_several_ranks_do_what_one_does_and_go_on_from_each_other(
+    world: int, kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Whole runs, and those that one began within an epoch and the others end, and the other way round."""
+    for kind in kinds:
         train(kind, Place(), tmp_path / f"{kind}-alone")
         cut_off(kind, Place(), tmp_path / f"{kind}-one")
-    multiprocessing.spawn(work, (world, str(tmp_path)), nprocs=world)
-    for kind in CHOSEN:
+    multiprocessing.spawn(work, (world, str(tmp_path), kinds), nprocs=world)
+    for kind in kinds:
         state = checkpoint.load(Run(tmp_path / f"{kind}-cut").checkpoint)
         assert state is not None
         assert state.step == CUT_OFF
