@@ -121,6 +121,10 @@ def test_two_steps(name: str, folder: Path, tmp_path: Path) -> None:
     # Branches that start as zero get their first gradients in the second step, some too small to show.
     assert sum(moved) > 0.9 * len(moved), f"{moved.count(False)} of {len(moved)} parameters of the encoder stayed"
     assert json.loads(run.settings.read_text())["settings"] == json.loads(json.dumps(settings.to_dict()))
+    if settings.method.kind == "transfer":
+        labels.unlink()  # they are in the checkpoint
+        assert pipeline.report(run.folder) == {}
+        assert pipeline.pretrain(name, settings, run.folder, resume=True) == {}
     if settings.method.kind in ("sela", "deepcluster"):
         made = read_labels(run.labels, sizes=getattr(settings.method, "heads", (3,)), images=images)
         assert made.shape == (heads or 1, images)

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import torch
@@ -180,7 +181,8 @@ class _Loop:
                     self.stop_if_asked()
             record = self._finished(number, batch)
         except DivergenceError as error:
-            kept = f"the checkpoint after step {self._kept()} is kept" if self._kept() else "there is no checkpoint yet"
+            step = self._kept()
+            kept = f"the checkpoint after step {step} is kept" if step else "there is no checkpoint yet"
             raise TrainingError(
                 f"training diverged in epoch {number + 1}: {error}; {kept}; {dump(error, self.run, self.place)}."
                 " Start anew with a lower optimizer.learning-rate (--overwrite)"
@@ -219,7 +221,9 @@ class _Loop:
         except ValueError as error:  # the solver refuses logits that are not finite
             raise DivergenceError(str(error), batch, now.step) from error
         if ranks.any_of(not bool(outcome.loss.isfinite())):
-            raise DivergenceError(f"the loss became {float(outcome.loss)}, here or on another rank", batch, now.step)
+            found = float(outcome.loss)
+            what = "the loss of another process is not finite" if isfinite(found) else f"the loss became {found}"
+            raise DivergenceError(what, batch, now.step)
         with timing.part(timing.OPTIMISER):
             method.after_backward(now)
             self.scaler.step(self.optimizer)

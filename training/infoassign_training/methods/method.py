@@ -111,7 +111,7 @@ class Method(nn.Module, ABC):
     def prepare(self) -> None:
         """Read what it needs before the first step; called before anything is written.
 
-        A run that is resumed calls it, too, and restores its checkpoint after that.
+        A run that goes on from a checkpoint does not call it: what it reads is part of the state.
 
         Raises
         ------

@@ -35,8 +35,8 @@ class Transfer(Method):
     def prepare(self) -> None:
         """Read the labels.
 
-        They are part of the state: a run that is resumed reads the file again, since this comes before its checkpoint,
-        but goes on with the labels that it started with; what loads a state without this needs no file.
+        They are part of the state: a run that goes on from a checkpoint has those that it started with, and needs no
+        file.
 
         Raises
         ------
