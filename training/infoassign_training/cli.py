@@ -18,8 +18,9 @@ import tyro
 
 import infoassign
 from infoassign.files import write_text
+from infoassign_training.commands.pack import pack
 from infoassign_training.config import Pretraining
-from infoassign_training.data.settings import Digits, Folder, named
+from infoassign_training.data.settings import Digits, named
 from infoassign_training.engine.launch import translate
 from infoassign_training.errors import UserError
 from infoassign_training.recipes import RECIPES, Recipe
@@ -318,29 +319,6 @@ def _other(arguments: Sequence[str]) -> None:
             name: A recipe to show; a part of a name lists those that have it.
         """
         sys.stdout.write(_shown(RECIPES[name]) if name in RECIPES else _listed(name))
-
-    def pack(
-        images: tyro.conf.Positional[str], out: Path, size: int = 256, quality: int = 90, workers: int = 2
-    ) -> None:
-        """Write images to few large files, scaled down, from which training reads faster.
-
-        Args:
-            images: The images: a folder with a folder for every class, or KIND:WHERE as for `pretrain --data`
-                (folder:pictures for a folder without classes).
-            out: The folder to write, which must not be there yet; `pretrain --data` takes it.
-            size: Length of the shorter side, in pixels; images are never enlarged.
-            quality: Of the JPEG files, 1 to 95. Those that are small enough keep their bytes.
-            workers: Processes that decode and encode.
-        """
-        from infoassign_training.data import packed
-        from infoassign_training.data.build import images_of
-
-        try:
-            source = images_of(named(images, Folder(labelled=True)))
-            found = packed.pack(source, out.expanduser(), size=size, quality=quality, workers=workers)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        sys.stdout.write(f"{len(found)} images of {len(found.names)} classes in {out}\n")
 
     commands: dict[str, Any] = {
         "pretrain": pretrain,
