@@ -39,7 +39,9 @@ class Optimizer:
     final: float = 0.0
     """Rate that the cosine ends at."""
     drops: tuple[int, ...] = ()
-    """Epochs at which the rate is divided by 10, instead of the warm-up and the cosine."""
+    """Epochs at which the rate is divided by `drop_by`, instead of the warm-up and the cosine."""
+    drop_by: float = 10.0
+    """What it is divided by there."""
 
     def __post_init__(self) -> None:
         require(self.kind in ("sgd", "lars"), f"optimizer.kind must be sgd or lars; got {self.kind!r}")
@@ -56,6 +58,7 @@ class Optimizer:
             list(self.drops) == sorted({drop for drop in self.drops if drop > 0}),
             f"optimizer.drops must be rising epochs; got {self.drops}",
         )
+        require(isfinite(self.drop_by) and self.drop_by > 0, f"optimizer.drop_by must be positive; got {self.drop_by}")
         shaped = self.warmup_start or self.final
         require(not (self.drops and shaped), "optimizer.warmup_start and final are of no use with optimizer.drops")
 
@@ -73,6 +76,7 @@ FREE = frozenset(
     {
         "data.root",
         "data.download",
+        "method.checkpoint",
         "method.labels",
         "device",
         "workers",
@@ -149,7 +153,7 @@ class Pretraining:
             )
         small = isinstance(self.encoder, models.SmallResNet)
         if isinstance(self.augmentation, augmentations.Distortions):
-            fits = small and isinstance(self.data, sources.Digits)
+            fits = small and sources.of_digits(self.data)
             require(fits, "the augmentation distortions is for data digits and encoder small-resnet")
             require(self.workers == 0, "workers are of no use with the digits' distortions")
             require(self.colours == "worker", "colours device is of no use with the digits' distortions")

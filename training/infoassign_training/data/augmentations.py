@@ -5,7 +5,7 @@ are. Methods not named here use another's: MIRA `Dino` with both scales split at
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import ClassVar, Literal, TypeAlias
 
@@ -63,6 +63,8 @@ class View:
 
     size: int
     """Height and width in pixels."""
+    resized: int = 0
+    """Shorter side that the image is brought to before a crop of `size`; 0 for a crop of any size, resized."""
     scale: tuple[float, float]
     """Range of the crop's share of the image's area."""
     interpolation: Literal["bilinear", "bicubic"]
@@ -94,6 +96,10 @@ class View:
 
     def __post_init__(self) -> None:
         require(self.size >= 1, f"size must be at least 1; got {self.size}")
+        require(
+            self.resized == 0 or self.resized >= self.size,
+            f"resized must be 0 or at least size {self.size}; got {self.resized}",
+        )
         low, high = self.scale
         require(0 < low <= high <= 1, f"scale must rise within (0, 1]; got {self.scale}")
         require(self.interpolation in ("bilinear", "bicubic"), f"no such interpolation: {self.interpolation!r}")
@@ -323,9 +329,28 @@ class SelaRetraining(Sela):
     enhance: float = 0.5
 
 
-Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela | SelaRetraining
+@dataclass(frozen=True, kw_only=True)
+class Plain(MultiCrop):
+    """What linear classifiers are trained on: one crop, mirrored or not, its colours as they are."""
+
+    kind: ClassVar[str] = "plain"
+    global_views: int = 1
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    jitter: float = 0.0
+    grey: float = 0.0
+    blur: tuple[float, float] = (0.0, 0.0)
+    local_blur: float = 0.0
+    solarise: tuple[float, float] = (0.0, 0.0)
+    resized: int = 0
+    """Shorter side that images are brought to before crops of the network's size; 0 for crops of any size, resized."""
+
+    def _view(self, size: int, scale: tuple[float, float], blur: float, solarise: float, which: str) -> View:
+        return replace(super()._view(size, scale, blur, solarise, which), resized=self.resized if which == "global" else 0)
+
+
+Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela | SelaRetraining | Plain
 """Those of some augmentation."""
 KINDS: Mapping[str, type[Augmentation]] = {
-    kind.kind: kind for kind in (Distortions, Dino, Swav, Vicreg, Sela, SelaRetraining)
+    kind.kind: kind for kind in (Distortions, Dino, Swav, Vicreg, Sela, SelaRetraining, Plain)
 }
 """All of them by name."""

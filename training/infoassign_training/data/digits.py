@@ -46,3 +46,15 @@ def digit_images(images: LabelledImages) -> ArrayImages:
     pixels = (images.images * 255).round().to(torch.uint8).repeat(1, 3, 1, 1)
     names = tuple(str(digit) for digit in range(10))
     return ArrayImages("digits", pixels.numpy(), images.classes.numpy().astype(np.int64), names)
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """Turn what :func:`digit_images` made of digits back: (..., 3, H, W), uint8, to (..., 1, H, W), float32 in [0, 1].
+
+    Examples
+    --------
+    >>> train, _ = digits()
+    >>> bool((grey(digit_images(train).image(5)) == train.images[5]).all())
+    True
+    """
+    return (pixels[..., :1, :, :].float() * (16 / 255)).round() / 16

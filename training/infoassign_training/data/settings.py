@@ -100,12 +100,36 @@ class Hub(Chosen):
     """The commit to use; without it the images may change as the data set is edited."""
 
 
-Source: TypeAlias = Digits | Synthetic | Torchvision | Folder | Packed | Hub
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The training images of a data set that encoders are evaluated on, or those of them that are labelled."""
+
+    kind: ClassVar[str] = "evaluated"
+    name: str = "digits"
+    """Which set, one of those that ``infoassign evaluate`` knows."""
+    root: str = ""
+    """Where it is."""
+    labelled: float = 1.0
+    """Share of every class, drawn by the seed."""
+    labelled_list: str = ""
+    """File with the names of the images in place of a share, one a line."""
+    seed: int = 0
+    """Of the draw, and of a split that the set leaves to chance."""
+
+
+Source: TypeAlias = Digits | Synthetic | Torchvision | Folder | Packed | Hub | Evaluated
 """Those of some source."""
-KINDS: Mapping[str, type[Source]] = {kind.kind: kind for kind in (Digits, Synthetic, Torchvision, Folder, Packed, Hub)}
+KINDS: Mapping[str, type[Source]] = {
+    kind.kind: kind for kind in (Digits, Synthetic, Torchvision, Folder, Packed, Hub, Evaluated)
+}
 """All of them by name."""
 NAMED = ("imagenet", "cifar10", "cifar100", "svhn", "stl10")
 """Torchvision's, which may be named in place of a kind."""
+
+
+def of_digits(chosen: Source) -> bool:
+    """Say whether the images are scikit-learn's digits."""
+    return isinstance(chosen, Digits) or (isinstance(chosen, Evaluated) and chosen.name == Digits.kind)
 
 
 def named(words: str, default: Source) -> Source:
@@ -133,7 +157,7 @@ def named(words: str, default: Source) -> Source:
     ('hundred.txt', 'cifar10')
     """
     kind, colon, where = words.partition(":")
-    known = kind in NAMED or kind in KINDS
+    known = kind in NAMED or (kind in KINDS and kind != Evaluated.kind)
     made: Any = default
     if known:
         made = _like(Torchvision if kind in NAMED else KINDS[kind], default)

@@ -117,12 +117,12 @@ def _kept_random_state() -> Iterator[None]:
 
 
 def _crop(view: View) -> list[Any]:
-    return [
-        v2.RandomResizedCrop(
-            view.size, scale=view.scale, interpolation=v2.InterpolationMode(view.interpolation), antialias=True
-        ),
-        v2.RandomHorizontalFlip(view.flip),
-    ]
+    mode = v2.InterpolationMode(view.interpolation)
+    if view.resized:
+        crop = [v2.Resize(view.resized, mode, antialias=True), v2.RandomCrop(view.size)]
+    else:
+        crop = [v2.RandomResizedCrop(view.size, scale=view.scale, interpolation=mode, antialias=True)]
+    return [*crop, v2.RandomHorizontalFlip(view.flip)]
 
 
 def cropping(view: View) -> Pipeline:

@@ -102,8 +102,22 @@ def scaled_gradients(
     return result
 
 
-def parameter_groups(module: nn.Module, weight_decay: float, *, skip_norm_and_bias: bool) -> list[dict[str, Any]]:
-    """Group the parameters that learn by their weight decay, for any optimiser of torch.
+Factor = Callable[[str], float]
+"""What the learning rate is multiplied by, by the name of a parameter."""
+
+
+def _one(_: str) -> float:
+    return 1.0
+
+
+def parameter_groups(
+    module: nn.Module,
+    weight_decay: float,
+    *,
+    skip_norm_and_bias: bool,
+    factor: Factor = _one,
+) -> list[dict[str, Any]]:
+    """Group the parameters that learn by their weight decay and their share of the learning rate.
 
     Parameters
     ----------
@@ -114,11 +128,14 @@ def parameter_groups(module: nn.Module, weight_decay: float, *, skip_norm_and_bi
     skip_norm_and_bias
         Whether everything of fewer than two dimensions (biases, scales and shifts of normalisation) goes without: so in
         MIRA's SGD, as in every LARS here; the digits' recipes and SeLa decay all alike.
+    factor
+        What the learning rate is multiplied by, by the name of the parameter.
 
     Returns
     -------
     list of dict
-        The group that decays and, if there are such, the one that does not; learning rates are the optimiser's default.
+        For every factor the group that decays and, if there are such, the one that does not, with the factor under
+        ``"factor"``; learning rates are the optimiser's default.
 
     Examples
     --------
@@ -126,19 +143,26 @@ def parameter_groups(module: nn.Module, weight_decay: float, *, skip_norm_and_bi
     >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
     [(1, 0.0001), (1, 0.0)]
     """
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not skip_norm_and_bias:
-        return [{"params": learning, "weight_decay": weight_decay}]
-    decaying = [parameter for parameter in learning if parameter.ndim > 1]
-    others = [parameter for parameter in learning if parameter.ndim <= 1]
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 or not skip_norm_and_bias
+            groups.setdefault((factor(name), not decays), []).append(parameter)
+    return [
+        {"params": members, "weight_decay": 0.0 if spared else weight_decay, "factor": share}
+        for (share, spared), members in sorted(groups.items(), key=lambda item: item[0])
+    ]
 
 
-def optimizer_of(module: nn.Module, chosen: config.Optimizer) -> Optimizer:
-    """Make the optimiser of what learns in a module; rates are set at every step."""
+def optimizer_of(module: nn.Module, chosen: config.Optimizer, factor: Factor = _one) -> Optimizer:
+    """Make the optimiser of what learns in a module; rates are set at every step, times the group's factor."""
     lars = chosen.kind == "lars"
-    groups = parameter_groups(module, chosen.weight_decay, skip_norm_and_bias=lars or chosen.decay_weights_only)
+    groups = parameter_groups(
+        module,
+        chosen.weight_decay,
+        skip_norm_and_bias=lars or chosen.decay_weights_only,
+        factor=factor,
+    )
     if lars:
         return Lars(groups, chosen.learning_rate, momentum=chosen.momentum)
     return torch.optim.SGD(groups, chosen.learning_rate, momentum=chosen.momentum)

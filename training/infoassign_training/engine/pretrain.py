@@ -131,7 +131,7 @@ class _Loop:
         if settings.compile:
             method.encoder.compile()
         self.total = settings.epochs * feed.steps_per_epoch
-        self.optimizer = optimizer_of(method, settings.optimizer)
+        self.optimizer = optimizer_of(method, settings.optimizer, method.rate_factor)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
         self.unit = torch.ones((), device=device)
         self.steps = 0
@@ -142,7 +142,7 @@ class _Loop:
         self.bar = tqdm(
             total=self.total,
             initial=self.steps,
-            desc="pretrain",
+            desc="train",
             unit="step",
             mininterval=0.2 if sys.stderr.isatty() else 10,
             disable=quiet or place.rank > 0,
@@ -206,7 +206,7 @@ class _Loop:
         now = Moment(self.steps, self.total, self.feed.steps_per_epoch)
         rate = rate_at(settings.optimizer, settings.batch_size, now.step, now.steps, now.steps_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)  # checkpoints of before have none
         # What is drawn at random depends on seed, step and rank: nothing to save, and resuming is exact.
         seed = seed_of(settings.seed, now.step, self.place.rank)
         torch.manual_seed(seed)

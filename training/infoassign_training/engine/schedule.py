@@ -65,7 +65,7 @@ def rate_at(chosen: Optimizer, batch_size: int, step: int, steps: int, steps_per
     """
     peak = chosen.learning_rate * batch_size / 256
     if chosen.drops:
-        return divided(peak, step // steps_per_epoch, at=chosen.drops)
+        return divided(peak, step // steps_per_epoch, at=chosen.drops, by=chosen.drop_by)
     return warmup_cosine(peak, step, steps, chosen.warmup, start=chosen.warmup_start, final=chosen.final)
 
 

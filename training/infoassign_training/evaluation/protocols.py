@@ -1,60 +1,169 @@
-"""The protocols: features in, a number out. Each fits on the training images and scores the held-out ones.
+"""The protocols on frozen features: features in, numbers out."""
 
-Fitting and scoring are scikit-learn's; what is ours is the choice of settings.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
+from torch import Tensor
+from tqdm import tqdm
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features (N, D) and true classes (N,) of the training images and of the held-out ones."""
-
-    train: Floats
-    train_classes: Integers
-    held_out: Floats
-    held_out_classes: Integers
+from infoassign_training.data.images import Images, TaggedImages
+from infoassign_training.data.subsets import joined
+from infoassign_training.engine import ranks
+from infoassign_training.evaluation import clusters as clustering
+from infoassign_training.evaluation import svm as machines
+from infoassign_training.evaluation.knn import weighted_votes
+from infoassign_training.evaluation.logistic import Classifier, Regression
+from infoassign_training.evaluation.metrics import measured, precisions
+from infoassign_training.evaluation.settings import Clusters, Knn, Logistic, Svm
+from infoassign_training.evaluation.task import Found, Task, labelled, whole
 
 
-def weighted_knn(features: Features, *, neighbors: int = 20, temperature: float = 0.07) -> float:
-    """Accuracy of the vote of the nearest neighbours by cosine, weighted by exp(cosine / temperature).
-
-    The settings are MIRA's (sec. 4.2, after DINO).
-    """
-    voters = KNeighborsClassifier(
-        min(neighbors, len(features.train)),
-        metric="cosine",
-        weights=lambda distance: np.exp((1 - distance) / temperature),
+def knn(task: Task, chosen: Knn) -> Found:
+    """Score the vote of the nearest neighbours."""
+    source, notes = labelled(task.benchmark.train, chosen, chosen.seed)
+    bank = task.features(source, chosen, "training images")
+    queries = whole(task.features(task.benchmark.test, chosen, "test images")).to(task.device)
+    if chosen.components:
+        bank, queries = principal(bank, queries, chosen.components)
+    classes = whole(task.truth(task.benchmark.test)).numpy()
+    results = {}
+    votes = weighted_votes(
+        bank,
+        task.truth(source),
+        queries,
+        neighbours=chosen.neighbours,
+        temperature=chosen.temperature,
+        count=task.classes,
     )
-    voters.fit(features.train, features.train_classes)
-    return float(voters.score(features.held_out, features.held_out_classes))
+    for number, found in zip(chosen.neighbours, votes, strict=True):
+        several = f" (k {number})" if len(chosen.neighbours) > 1 else ""
+        scores = measured(found.numpy(), classes, task.benchmark.metric)
+        results |= {name + several: value for name, value in scores.items()}
+    return Found(results, notes=notes)
 
 
-def linear_probe(features: Features) -> float:
-    """Accuracy of a logistic regression on standardised features, with scikit-learn's L2 penalty of C = 1."""
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
-    probe.fit(features.train, features.train_classes)
-    return float(probe.score(features.held_out, features.held_out_classes))
+def principal(bank: Tensor, queries: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    """Project this rank's part of a bank, and all queries, on the principal components of the whole bank."""
+    every = whole(bank)
+    if components > min(every.shape):
+        raise ValueError(f"there are at most {min(every.shape)} principal components; protocol.components {components}")
+    found = PCA(components, random_state=0).fit(every.numpy())
+    # Of the first rank: signs and rounding might differ between machines.
+    mean, axes = (
+        ranks.of_first(torch.from_numpy(np.ascontiguousarray(values)).to(bank))
+        for values in (found.mean_, found.components_)
+    )
+    return (bank - mean) @ axes.T, (queries - mean) @ axes.T
 
 
-def kmeans_agreement(features: Features, *, clusters: int, seed: int = 0) -> tuple[float, float]:
-    """NMI and ARI between true classes and k-means clusters of the L2-normalised features.
+def logistic(task: Task, chosen: Logistic) -> Found:
+    """Score a logistic regression whose penalty was chosen on validation images, and which was then fitted to all."""
+    train, held = task.benchmark.train, task.benchmark.validation
+    dtype = {"float64": torch.float64, "float32": torch.float32}[chosen.precision]
+    features, truth = task.features(train, chosen, "training images").to(dtype), task.truth(train)
+    if held is not None:
+        mask = torch.zeros(len(features), dtype=torch.bool)
+        features = torch.cat([features, task.features(held, chosen, "validation images").to(dtype)])
+        truth = torch.cat([truth, task.truth(held)])
+        mask = torch.cat([mask, torch.ones(len(features) - len(mask), dtype=torch.bool)])
+        of = f"the {len(held)} validation images"
+    else:
+        drawn = held_out(train, chosen.held_out, chosen.seed)
+        mask = drawn[task.place.part(len(train))]
+        of = f"{int(drawn.sum())} training images, drawn with seed {chosen.seed}"
+    mask = mask.to(task.device)
+    regression = Regression(features[~mask], truth[~mask], task.classes)
+    judges, judged = features[mask], whole(truth[mask]).numpy()
+    best: tuple[float, float, Classifier] | None = None
+    start: Classifier | None = None
+    steps = tqdm(sorted(chosen.strengths), desc="penalties", unit="fit", disable=task.place.rank > 0)
+    for strength in steps:
+        start = regression.fit(strength, start, max_iterations=chosen.max_iterations)
+        score = first(measured(whole(start(judges)).double().numpy(), judged, task.benchmark.metric))
+        if best is None or score > best[0]:
+            best = score, strength, start
+    assert best is not None
+    score, strength, start = best
+    final = Regression(features, truth, task.classes).fit(strength, start, max_iterations=chosen.max_iterations)
+    scores = whole(final(task.features(task.benchmark.test, chosen, "test images"))).double().numpy()
+    results = measured(scores, whole(task.truth(task.benchmark.test)).numpy(), task.benchmark.metric)
+    notes = (f"C was chosen on {of}; the final fit is on them and the other training images together",)
+    if strength in (min(chosen.strengths), max(chosen.strengths)) and len(chosen.strengths) > 1:
+        notes += ("the chosen C is at the end of the range that was searched",)
+    return Found(
+        dict(results),
+        {"C": strength, f"validation {task.benchmark.metric}": score, "largest slope": final.slope},
+        notes,
+    )
 
-    k-means sees no class; the best of 20 starts by its own criterion is taken.
-    """
-    kmeans = KMeans(clusters, n_init=20, random_state=seed).fit(normalize(features.train))
-    found = kmeans.predict(normalize(features.held_out))
-    truth = features.held_out_classes
-    return float(normalized_mutual_info_score(truth, found)), float(adjusted_rand_score(truth, found))
+
+def held_out(images: Images, share: float, seed: int) -> Tensor:
+    """Draw images to choose on, the same share of every class: shape (N,), bool."""
+    classes = images.classes
+    if classes is None:
+        raise ValueError("images with several classes need a data set with validation images")
+    held = np.zeros(len(images), dtype=bool)
+    for number in range(len(images.names)):
+        rows = np.random.default_rng((seed, number, 1)).permutation(np.flatnonzero(classes == number))
+        # One of each class is left to be fitted to.
+        held[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
+    if not held.any():
+        raise ValueError("no class has two training images, so none can be held out to choose on")
+    return torch.from_numpy(held)
+
+
+def first(results: "dict[str, float] | object") -> float:
+    """Return the number that counts."""
+    assert isinstance(results, dict)
+    value: float = next(iter(results.values()))
+    return value
+
+
+def svm(task: Task, chosen: Svm) -> Found:
+    """Score a support vector machine for every class; each rank fits some of them."""
+    train, test = task.benchmark.train, task.benchmark.test
+    if task.benchmark.validation is not None:
+        train = joined(train, task.benchmark.validation)
+    if not isinstance(train, TaggedImages):
+        raise ValueError(f"svm is for images with several classes, as voc2007 has; {task.benchmark.name} has one each")
+    features = whole(task.features(train, chosen, "training images")).numpy()
+    queries = whole(task.features(test, chosen, "test images")).numpy()
+    presence = train.presence
+    mine = task.place.part(task.classes)
+    scores, strengths = torch.zeros(task.classes, len(queries)).double(), torch.zeros(task.classes).double()
+    for number in tqdm(range(mine.start, mine.stop), desc="classes", unit="class", disable=task.place.rank > 0):
+        machine, strength = machines.fitted(features, presence[:, number], chosen.strengths, folds=chosen.folds)
+        scores[number], strengths[number] = torch.from_numpy(machine.decision_function(queries)), strength
+    every = whole(scores[mine]).T.numpy()
+    costs = whole(strengths[mine]).tolist()
+    truth = whole(task.truth(test)).numpy()
+    named = {f"C of {name}": cost for name, cost in zip(train.names, costs, strict=True)}
+    return Found(precisions(every, truth), dict(named), ("C was chosen class by class in cross-validation",))
+
+
+def clusters(task: Task, chosen: Clusters) -> Found:
+    """Compare labels of the test images with their classes."""
+    classes = whole(task.truth(task.benchmark.test)).numpy()
+    if classes.ndim > 1:
+        raise ValueError("clusters are compared with one class an image; these have several")
+    labels, chosen_head = KINDS[chosen.of](task, chosen)
+    notes = (f"{len(np.unique(labels))} labels are in use, of {task.classes} classes",)
+    return Found(clustering.agreement(classes, labels), chosen_head, notes)
+
+
+def _k_means(task: Task, chosen: Clusters) -> tuple[np.ndarray, dict[str, float | str]]:
+    train = whole(task.features(task.benchmark.train, chosen, "training images")).numpy()
+    test = whole(task.features(task.benchmark.test, chosen, "test images")).numpy()
+    labels = np.zeros(len(test), dtype=np.int64)
+    if task.place.rank == 0:
+        found = KMeans(task.classes, n_init=20, random_state=chosen.seed).fit(normalize(train))
+        labels = found.predict(normalize(test)).astype(np.int64)
+    return ranks.of_first(torch.from_numpy(labels).to(task.device)).cpu().numpy(), {"clusters": float(task.classes)}
+
+
+KINDS: dict[str, Callable[[Task, Clusters], tuple[np.ndarray, dict[str, float | str]]]] = {"k-means": _k_means}
+"""Whose labels."""

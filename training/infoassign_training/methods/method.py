@@ -120,6 +120,10 @@ class Method(nn.Module, ABC):
         """
         return
 
+    def rate_factor(self, name: str) -> float:
+        """Say what the learning rate is multiplied by for a parameter, by its name in the method."""
+        return 1.0
+
     def before(self, now: Moment, images: Pass) -> tuple[ia.Assignment, ...]:
         """Do what is due before a step; return the labels that were made for all images."""
         return ()

@@ -97,7 +97,22 @@ def probe_features(maps: Tensor) -> Tensor:
     >>> probe_features(torch.zeros(2, 96, 55, 55)).shape
     torch.Size([2, 9600])
     """
-    return F.adaptive_max_pool2d(maps, isqrt(PROBED // maps.shape[1])).flatten(1)
+    return F.adaptive_max_pool2d(maps, _grid(maps.shape[1])).flatten(1)
+
+
+def probed(channels: int) -> int:
+    """Return how many values :func:`probe_features` leaves of maps with so many channels.
+
+    Examples
+    --------
+    >>> [probed(channels) for channels in CHANNELS["large"]]
+    [9600, 9216, 9600, 9600, 9216]
+    """
+    return channels * _grid(channels) ** 2
+
+
+def _grid(channels: int) -> int:
+    return isqrt(PROBED // channels)
 
 
 def _convolution(channels: int, filters: int, kernel: int, *, stride: int = 1, padding: int) -> list[nn.Module]:

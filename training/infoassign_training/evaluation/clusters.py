@@ -1,0 +1,45 @@
+"""Whether labels that were found without classes say what the classes say."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+
+
+def agreement(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Compare labels with classes (SeLa, table A.1).
+
+    Parameters
+    ----------
+    classes
+        The true ones, shape (N,).
+    labels
+        Those that were found, shape (N,).
+
+    Returns
+    -------
+    dict
+        ``nmi``, ``ami`` and ``ari``, scikit-learn's, and ``matched-accuracy``, see :func:`matched_accuracy`.
+    """
+    return {
+        "nmi": float(normalized_mutual_info_score(classes, labels)),
+        "ami": float(adjusted_mutual_info_score(classes, labels)),
+        "ari": float(adjusted_rand_score(classes, labels)),
+        "matched-accuracy": matched_accuracy(classes, labels),
+    }
+
+
+def matched_accuracy(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """Return the share of rows that are right when every class is given a label of its own, as favourably as can be.
+
+    With more labels than classes some are given to none, and all of their rows are wrong.
+
+    Examples
+    --------
+    >>> matched_accuracy(np.array([0, 0, 1, 1]), np.array([5, 5, 3, 5]))
+    0.75
+    """
+    table = contingency_matrix(classes, labels)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / len(classes))

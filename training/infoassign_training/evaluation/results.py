@@ -1,0 +1,121 @@
+"""What an evaluation found, with all that it depends on: a JSON file each, and a table of all in a folder."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infoassign.files import write_text
+from infoassign_training.errors import UserError
+
+TABLE = "results.md"
+"""The table, beside the files it is made of."""
+
+
+class ResultError(UserError):
+    """A file of results that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One protocol, one checkpoint, one data set."""
+
+    protocol: str
+    """Its name on the command line."""
+    settings: Mapping[str, Any]
+    """Of the protocol, with its kind."""
+    checkpoint: Mapping[str, Any]
+    """Path, sha256, origin in words."""
+    data: Mapping[str, Any]
+    """Name, numbers of images, metric, and what was drawn."""
+    results: Mapping[str, float]
+    """What counts for the data set first. Shares, from 0 to 1."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen without the test images, and what it was chosen by."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""
+    seconds: float = 0.0
+    """Of the first process, from the checkpoint's reading on."""
+    processes: int = 1
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is written, with the hash of the protocol's settings and its seed where they are looked for."""
+        tree = asdict(self)
+        return {
+            "protocol": tree.pop("protocol"),
+            "protocol_sha256": hash_of(self.settings),
+            "seed": self.settings["seed"],
+            **tree,
+        }
+
+
+def hash_of(settings: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of settings: of their JSON with sorted names and no spaces.
+
+    Examples
+    --------
+    >>> hash_of({"b": 1, "a": (2,)}) == hash_of({"a": [2], "b": 1})
+    True
+    """
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write(path: Path, result: Result) -> None:
+    """Write a result, and the table of all results in its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
+    write_text(path.with_name(TABLE), table(read(other) for other in sorted(path.parent.glob("*.json"))) + "\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a result.
+
+    Raises
+    ------
+    ResultError
+        If the file is none.
+    """
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"protocol", "checkpoint", "data", "results", "seed"} - tree.keys()
+    except (ValueError, AttributeError) as error:
+        raise ResultError(f"{path} is no result of an evaluation: {error}") from error
+    if missing:
+        raise ResultError(f"{path} is no result of an evaluation: it has no {', '.join(sorted(missing))}")
+    return tree
+
+
+def table(found: Iterable[Mapping[str, Any]]) -> str:
+    """Lay results out as a table in Markdown, a line for each number.
+
+    Examples
+    --------
+    >>> one = {"protocol": "knn", "data": {"name": "digits"}, "seed": 0, "results": {"top-1": 0.98765}}
+    >>> print(table([one | {"checkpoint": {"sha256": "0123456789ab"}}]))
+    | protocol | data   | checkpoint | seed | metric | value |
+    |----------|--------|------------|------|--------|-------|
+    | knn      | digits | 01234567   | 0    | top-1  | .9877 |
+    """
+    rows = [("protocol", "data", "checkpoint", "seed", "metric", "value")]
+    for tree in found:
+        where = (tree["protocol"], tree["data"]["name"], tree["checkpoint"]["sha256"][:8], str(tree["seed"]))
+        rows += [(*where, name, shown(value)) for name, value in tree["results"].items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def shown(value: float) -> str:
+    """Write a share with four digits after the point and none before.
+
+    Examples
+    --------
+    >>> shown(0.98765), shown(1.0), shown(-0.01)
+    ('.9877', '1.0000', '-.0100')
+    """
+    return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4f}"

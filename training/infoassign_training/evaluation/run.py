@@ -1,0 +1,155 @@
+"""An evaluation from a checkpoint to its file of results."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+import sklearn
+import torch
+import torchvision
+
+import infoassign
+from infoassign_training.data.benchmarks import open_benchmark
+from infoassign_training.engine import ranks
+from infoassign_training.errors import UserError
+from infoassign_training.evaluation import protocols, trained
+from infoassign_training.evaluation.results import Result, write
+from infoassign_training.evaluation.settings import Settings
+from infoassign_training.evaluation.task import Found, Task
+from infoassign_training.models.pretrained import read_pretrained
+
+
+class EvaluationError(UserError):
+    """An evaluation that cannot be made as asked."""
+
+
+def file_of(folder: Path, protocol: str, words: str, weights: str, seed: int) -> Path:
+    """Return where a result is written.
+
+    Examples
+    --------
+    >>> file_of(Path("out"), "knn", "cifar10:/data", "teacher", 3).name
+    'knn-cifar10-teacher-seed3.json'
+    """
+    name, colon, _ = words.partition(":")
+    parts = [protocol, name if colon else Path(words).name, *([weights] if weights else [])]
+    return folder / ("-".join([*parts, *([f"seed{seed}"] if seed else [])]) + ".json")
+
+
+def evaluate(
+    protocol: str,
+    chosen: Settings,
+    checkpoint: Path,
+    words: str,
+    folder: Path,
+    *,
+    weights: str = "",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    batch_size: int = 256,
+    workers: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Result:
+    """Evaluate an encoder by a protocol on a data set, and write what was found.
+
+    Under torchrun every process calls this; each image is looked at by one of them, whatever their number.
+
+    Parameters
+    ----------
+    protocol
+        The name under which the result is written.
+    chosen
+        What to do.
+    checkpoint
+        A run of ours, or a file; see :func:`~infoassign_training.models.pretrained.read_pretrained`.
+    words
+        The data set; see :func:`~infoassign_training.data.benchmarks.open_benchmark`.
+    folder
+        Where to: a JSON file each and a table of all in it, and a folder for what is trained.
+    weights
+        Which of several encoders in the file.
+    device
+        Where to compute; auto for CUDA where there is a device.
+    batch_size
+        Images at a time that are only looked at, on each process.
+    workers
+        Further processes for each that read images.
+    resume, overwrite
+        What to do if training was begun, or there is a result: go on, or begin anew. Without either that is an error.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint, the data or the settings do not allow it; the message says what to do.
+    """
+    path = file_of(folder, protocol, words, weights, chosen.seed)
+    if path.exists() and not overwrite:
+        raise EvaluationError(f"{path} is there already; write it anew with --overwrite, or elsewhere with --out")
+    begun = time.perf_counter()
+    try:
+        with ranks.joined(device) as (place, chosen_device):
+            task = Task(
+                pretrained=read_pretrained(checkpoint, weights=weights),
+                checkpoint=checkpoint,
+                weights=weights,
+                benchmark=open_benchmark(words, seed=chosen.seed),
+                words=words,
+                place=place,
+                device=chosen_device,
+                batch_size=batch_size,
+                workers=workers,
+                folder=path.with_suffix(""),
+            )
+            again = {"resume": resume, "overwrite": overwrite}
+            found = {**FROZEN, **{kind: partial(do, **again) for kind, do in TRAINED.items()}}[chosen.kind](task, chosen)
+            result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
+            if place.rank == 0:
+                write(path, result)
+            return result
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+
+
+FROZEN: Mapping[str, Callable[[Task, Any], Found]] = {
+    "knn": protocols.knn,
+    "logistic": protocols.logistic,
+    "svm": protocols.svm,
+    "clusters": protocols.clusters,
+}
+"""On features that stay as they are, by kind."""
+TRAINED: Mapping[str, Callable[..., Found]] = {"linear": trained.linear, "fine-tune": trained.fine_tune}
+"""With runs of their own, by kind."""
+
+
+def _result(protocol: str, chosen: Settings, task: Task, found: Found, seconds: float) -> Result:
+    benchmark = task.benchmark
+    data = {"train": benchmark.train, "validation": benchmark.validation, "test": benchmark.test}
+    modules = (infoassign, torch, torchvision, numpy, sklearn)
+    return Result(
+        protocol=protocol,
+        settings={"kind": chosen.kind, **asdict(chosen)},
+        checkpoint={
+            "path": str(task.checkpoint),
+            "sha256": task.pretrained.sha256,
+            "origin": task.pretrained.origin,
+            "weights": task.weights,
+        },
+        data={
+            "name": benchmark.name,
+            "place": task.words,
+            **{name: 0 if images is None else len(images) for name, images in data.items()},
+            "classes": len(benchmark.train.names),
+            "metric": benchmark.metric,
+        },
+        results=found.results,
+        chosen=found.chosen,
+        notes=(*found.notes, *([benchmark.note] if benchmark.note else [])),
+        seconds=round(seconds, 2),
+        processes=task.place.world,
+        versions={"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules},
+    )
