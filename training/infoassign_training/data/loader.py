@@ -1,9 +1,9 @@
 """Batches of views, in an order that depends on the seed and the epoch alone."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 from infoassign_training.data.images import ImagesError
 from infoassign_training.data.views import Views, seed_of
 from infoassign_training.stopping import SIGNALS
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +92,25 @@ class _Keys:
             yield [(epoch, row) for row in rows]
 
 
-def _deaf(_: int) -> None:
+def deaf(_: int) -> None:
     """Leave it to the parent to end on signals that whole process groups are sent; a worker ends with its parent."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def in_one_line(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Pass on what a `DataLoader` yields, and of an image that cannot be read the message alone.
+
+    Raises
+    ------
+    ImagesError
+        If an image cannot be read; from a worker process it comes with that process's traceback, which ends in the
+        message.
+    """
+    try:
+        yield from batches
+    except ImagesError as error:
+        raise ImagesError(str(error).strip().rpartition(f"{ImagesError.__name__}: ")[2]) from error
 
 
 class ViewLoader:
@@ -147,7 +164,7 @@ class ViewLoader:
             persistent_workers=workers > 0,
             multiprocessing_context=context if workers else None,
             generator=Generator(),  # for seeds of the workers, which they do not use
-            worker_init_fn=_deaf,
+            worker_init_fn=deaf,
         )
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[list[Tensor], Tensor]]:
@@ -169,8 +186,4 @@ class ViewLoader:
             The images' numbers, shape (B,), int64.
         """
         self._keys.epoch, self._keys.first = number, first
-        try:
-            yield from self._loader
-        except ImagesError as error:
-            # From a worker process it comes with that process's traceback, which ends in the message.
-            raise ImagesError(str(error).strip().rpartition(f"{ImagesError.__name__}: ")[2]) from error
+        yield from in_one_line(self._loader)

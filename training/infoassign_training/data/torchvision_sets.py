@@ -11,6 +11,7 @@ from torchvision.datasets.utils import check_integrity
 
 from infoassign_training.data.folder import FolderImages, open_folder
 from infoassign_training.data.images import ArrayImages, ImagesError
+from infoassign_training.data.splits import Splits
 
 WNID = re.compile(r"n\d{8}")
 """A WordNet number, as ImageNet's class folders are named."""
@@ -21,6 +22,16 @@ _SPLITS = {
     "svhn": ("train", "test", "extra"),
     "stl10": ("train", "test", "unlabeled", "train+unlabeled"),
     "imagenet": ("train", "val"),
+}
+_FOLDERS = {
+    "cifar10": datasets.CIFAR10.base_folder,
+    "cifar100": datasets.CIFAR100.base_folder,
+    "stl10": datasets.STL10.base_folder,
+}
+_NOTES = {
+    "imagenet": "scored on the validation images, as those of the test have no public classes",
+    "svhn": "fitted on train without extra",
+    "stl10": "fitted on all 5000 labelled images of train, not on the ten folds of 1000",
 }
 
 
@@ -66,6 +77,28 @@ def open_torchvision(name: str, root: str | Path, split: str, *, download: bool 
         "stl10": _stl10,
     }
     return readers[name](folder, split, download)
+
+
+def open_splits(name: str, where: str | Path) -> Splits:
+    """Open what is fitted on and what is scored on: train and test, or of imagenet train and val.
+
+    Parameters
+    ----------
+    name
+        As for :func:`open_torchvision`.
+    where
+        Its root, or the folder that the archive unpacks to in it.
+
+    Raises
+    ------
+    ImagesError
+        As :func:`open_torchvision` does.
+    """
+    root = Path(where).absolute()
+    if root.name == _FOLDERS.get(name):
+        root = root.parent
+    train, test = (open_torchvision(name, root, split) for split in _SPLITS[name][:2])
+    return Splits(train, test, note=_NOTES.get(name, ""))
 
 
 def _cifar10(root: Path, split: str, download: bool) -> ArrayImages:

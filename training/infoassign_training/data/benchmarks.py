@@ -1,0 +1,107 @@
+"""The labelled data sets that encoders are evaluated on: their splits, and what counts."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from infoassign_training.data.benchmark_layouts import SETS
+from infoassign_training.data.images import Images, ImagesError
+from infoassign_training.data.splits import Splits
+
+Metric = Literal["top-1", "mean-per-class", "11-point-map"]
+"""The share of images that are right, its mean over the classes, or VOC2007's mean average precision."""
+METRICS: dict[str, Metric] = {
+    "aircraft": "mean-per-class",
+    "caltech101": "mean-per-class",
+    "flowers": "mean-per-class",
+    "pets": "mean-per-class",
+    "voc2007": "11-point-map",
+}
+"""What counts (Kornblith et al., 2019, table 1); of the others it is top-1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A labelled data set in its parts, which share no image and number their classes alike."""
+
+    name: str
+    """One of :data:`~infoassign_training.data.benchmark_layouts.SETS`."""
+    train: Images
+    """Fitted on."""
+    validation: Images | None
+    """The official part to choose settings on, if there is one; a final fit is on both."""
+    test: Images
+    """Scored on, once."""
+    metric: Metric = "top-1"
+    """What is reported."""
+    note: str = ""
+    """What was drawn or chosen, such as "30 images of each class, drawn with seed 0"."""
+
+
+def open_benchmark(words: str, *, seed: int = 0) -> Benchmark:
+    """Open a benchmark by how a person names it.
+
+    Parameters
+    ----------
+    words
+        ``NAME:WHERE`` with a name of :data:`~infoassign_training.data.benchmark_layouts.SETS`, which also says how it
+        must lie there; ``digits``; or a folder alone, with train/ and val/ or test/ in it, of image files or of what
+        ``infoassign pack`` wrote.
+    seed
+        Of what is drawn, where the set itself does not say what is fitted on.
+
+    Raises
+    ------
+    ImagesError
+        If there is no such set, or it does not lie there whole; the message says what was expected.
+
+    Examples
+    --------
+    >>> benchmark = open_benchmark("digits")
+    >>> len(benchmark.train), benchmark.validation, len(benchmark.test), benchmark.metric
+    (1347, None, 450, 'top-1')
+    """
+    name, where = _named(words)
+    try:
+        splits = _opened(name, where, seed)
+    except ImagesError as error:
+        raise ImagesError(f"{error}; {name}:WHERE expects {SETS[name]}") from error
+    return Benchmark(name, splits.train, splits.validation, splits.test, METRICS.get(name, "top-1"), splits.note)
+
+
+def _named(words: str) -> tuple[str, Path]:
+    """Return the name and the place."""
+    name, _, place = words.partition(":")
+    if name in SETS:
+        if bool(place) == (name == "digits"):
+            problem = "digits has no place" if place else f"where is {name}?"
+            raise ImagesError(f"{problem}; {name}:WHERE expects {SETS[name]}" if not place else f"{problem}: {words!r}")
+        return name, Path(place)
+    folder = Path(words)
+    if folder.is_dir():
+        return ("packed" if (folder / "train" / "dataset_info.json").is_file() else "folder"), folder
+    near = get_close_matches(name.lower(), SETS, n=1, cutoff=0)[0]
+    raise ImagesError(
+        f"there is no benchmark and no folder {words!r}; did you mean {near}? There are"
+        f" {', '.join(f'{known}:WHERE' for known in SETS if known != 'digits')}, digits, and a folder with train/ and"
+        " val/ or test/"
+    )
+
+
+def _opened(name: str, where: Path, seed: int) -> Splits:
+    # Only what is asked for is imported.
+    match name:
+        case "digits":
+            from infoassign_training.data.digits import digit_images, digits
+
+            train, held_out = digits()
+            return Splits(digit_images(train), digit_images(held_out))
+        case "folder" | "packed":
+            from infoassign_training.data.split_folders import split_folders, split_packed
+
+            return (split_folders if name == "folder" else split_packed)(where)
+        case _:
+            from infoassign_training.data.torchvision_sets import open_splits
+
+            return open_splits(name, where)

@@ -1,0 +1,156 @@
+"""A pretrained encoder, of a run of ours or of a checkpoint that others released."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from infoassign_training.config import Pretraining
+from infoassign_training.data.augmentations import IMAGENET_MEAN, IMAGENET_STD, Distortions
+from infoassign_training.engine.checkpoint import FORMAT, VERSION
+from infoassign_training.engine.run import Run
+from infoassign_training.models import settings
+from infoassign_training.models.layouts import Found, choose, described, find, size_of
+from infoassign_training.models.weight_files import BETWEEN, WeightsError, flatten, read_tree
+
+USUAL = "encoder"
+"""The part of a method that is evaluated."""
+IMAGENET_CLASSES = 1000
+"""Rows of an ``fc`` that is a classifier; with others, as in MoCo's first version, it is a projector."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """An encoder with its weights, and what is known of it."""
+
+    encoder: nn.Module
+    """Images (B, C, H, W), normalised, in, features (B, `features`) out; in evaluation mode, float32, on the CPU."""
+    settings: settings.Encoder
+    """Enough to build it again."""
+    features: int
+    """Length of the features."""
+    image_size: int
+    """Height and width of the images: of our runs, those of the (global) views; else what such networks usually see."""
+    mean: tuple[float, float, float]
+    """Subtracted from the channels, which lie in [0, 1]: that of our run, else ImageNet's; 0 for the grey digits."""
+    std: tuple[float, float, float]
+    """Divides the channels after that; 1 for the grey digits."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+    origin: str
+    """Where in which file or run the weights were, in words."""
+    recipe: str | None = None
+    """Of our runs."""
+    pretraining: Pretraining | None = None
+    """Of our runs."""
+    classifier: nn.Linear | None = None
+    """What was trained on the features with true classes, if the file has it: the supervised baseline's, or ``fc``."""
+
+
+def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder | None = None) -> Pretrained:
+    """Read an encoder.
+
+    Parameters
+    ----------
+    path
+        The folder of one of our runs, or a checkpoint in it; or a file with the tensors of a residual network of
+        torchvision's or of SeLa's AlexNet somewhere in it: torchvision's own, those of VICReg, Barlow Twins, SwAV,
+        MoCo, DINO, SimSiam, lightly, solo-learn, MIRA, IMSVD, SeLa; written by torch, or as safetensors.
+    weights
+        Which, if there are several: a name, or a part of one, such as ``teacher`` or ``encoder_q``. Without it, of our
+        runs the encoder that is evaluated; of other files there must be only one.
+    encoder
+        The network that must be in the file; without it, the run's, or whichever the tensors make up.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, holds no such encoder, or several and `weights` does not say which; the message says
+        what is there.
+
+    Notes
+    -----
+    Of how images are padded in the first convolution a file says nothing. For stems of small images it is taken to be
+    1, as in our recipes; MIRA's code and solo-learn have 2, so that their features come out a little different.
+    """
+    path = path.expanduser()
+    file = path
+    if path.is_dir():
+        run = Run(path)
+        run.read()  # says so if it is no run's
+        file = run.checkpoint
+        if not file.exists():
+            raise WeightsError(f"the run in {path} has no {file.name} yet")
+    tree, sha256 = read_tree(file)
+    try:
+        if tree.get("format") == FORMAT:
+            return _of_run(file, tree, sha256, weights, encoder)
+        found = choose(find(dict(flatten(tree)), encoder), weights)
+        size = size_of(found.settings)
+        network, features = found.build(size)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from error
+    return Pretrained(
+        encoder=network,
+        settings=found.settings,
+        features=features,
+        image_size=size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        sha256=sha256,
+        origin=_place(found),
+        classifier=_classifier(found.tensors, "fc", features, IMAGENET_CLASSES),
+    )
+
+
+def _of_run(
+    file: Path, tree: dict[str, Any], sha256: str, weights: str, encoder: settings.Encoder | None
+) -> Pretrained:
+    """Read the encoder of a checkpoint of ours, whose run's settings lie beside it."""
+    if tree.get("version", 0) > VERSION:
+        raise WeightsError(
+            f"it has format version {tree['version']}, and this program reads up to {VERSION}; update it"
+        )
+    run = Run(file.parent)
+    if not run.settings.exists():
+        raise WeightsError(f"the checkpoint of a run needs the run's {run.settings.name} beside it")
+    started = run.read()
+    chosen = started.settings
+    if encoder is not None and encoder != chosen.encoder:
+        raise WeightsError(f"the run has {described(chosen.encoder)}, not {described(encoder)}")
+    found = choose(find(dict(flatten(tree["method"])), chosen.encoder), weights, usual=USUAL)
+    network, features = found.build(chosen.image_size)
+    which = "" if found.name == USUAL else f", {found.name.partition('.')[0]}"
+    return Pretrained(
+        encoder=network,
+        settings=chosen.encoder,
+        features=features,
+        image_size=chosen.image_size,
+        mean=(0.0, 0.0, 0.0) if isinstance(chosen.augmentation, Distortions) else chosen.augmentation.mean,
+        std=(1.0, 1.0, 1.0) if isinstance(chosen.augmentation, Distortions) else chosen.augmentation.std,
+        sha256=sha256,
+        origin=f"run {started.recipe} after {tree['step']} steps{which}",
+        recipe=started.recipe,
+        pretraining=chosen,
+        classifier=_classifier(tree["method"], "head", features) if chosen.method.supervised else None,
+    )
+
+
+def _place(found: Found) -> str:
+    place, _, prefix = found.prefix.rpartition(BETWEEN)
+    under = f"weights under {prefix!r}" if prefix else "weights"
+    return f"{under} in {place!r}" if place else f"{under} at the top of the file"
+
+
+def _classifier(
+    tensors: Mapping[str, Tensor], name: str, features: int, classes: int | None = None
+) -> nn.Linear | None:
+    """Return the linear layer of that name over the features, if there is one (with so many classes)."""
+    weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+    if weight is None or bias is None or weight.shape != (classes or len(bias), features):
+        return None
+    layer = nn.Linear(features, len(bias), device="meta")
+    layer.load_state_dict({"weight": weight.float(), "bias": bias.float()}, assign=True)
+    return layer.eval()
