@@ -8,8 +8,15 @@ import torch
 from torch import nn
 
 from infoassign_training.data.digits import digits
-from infoassign_training.evaluation.protocols import Features, kmeans_agreement, linear_probe, weighted_knn
-from infoassign_training.evaluation.suite import evaluate, extract, score
+from infoassign_training.evaluation.suite import (
+    Features,
+    evaluate,
+    extract,
+    kmeans_agreement,
+    linear_probe,
+    score,
+    weighted_knn,
+)
 
 
 def random_features(dimensions: int = 6) -> Features:

@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | throughput | estimate | report | recipes | pack``.
+"""The command line: ``infoassign pretrain | evaluate | throughput | estimate | report | recipes | protocols | pack``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -18,6 +18,7 @@ import tyro
 
 import infoassign
 from infoassign.files import write_text
+from infoassign_training.commands import evaluate as evaluating
 from infoassign_training.commands.pack import pack
 from infoassign_training.config import Pretraining
 from infoassign_training.data.settings import Digits, named
@@ -88,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
             ) is not None:
                 recipe = options.pop(place)
                 {"pretrain": _pretrain, "throughput": _throughput, "estimate": _estimate}[command](recipe, options)
+            case ["evaluate", *options] if (place := evaluating.among(options)) is not None:
+                evaluating.run(options.pop(place), options)
             case ["--version"]:
                 sys.stdout.write(f"{PROGRAM} {infoassign.__version__}\n")
             case _:
@@ -285,6 +288,15 @@ def _other(arguments: Sequence[str]) -> None:
         """
         _pretrain(recipe, ())
 
+    def evaluate(protocol: tyro.conf.Positional[str]) -> None:
+        """Evaluate an encoder by a protocol of the papers.
+
+        Args:
+            protocol: What to do; `infoassign protocols` lists them, and `infoassign evaluate PROTOCOL --help` shows all
+                that can be set.
+        """
+        evaluating.run(protocol, ())
+
     def throughput(recipe: tyro.conf.Positional[str]) -> None:
         """Measure how fast a recipe trains on this machine, and where the time goes.
 
@@ -322,10 +334,12 @@ def _other(arguments: Sequence[str]) -> None:
 
     commands: dict[str, Any] = {
         "pretrain": pretrain,
+        "evaluate": evaluate,
         "throughput": throughput,
         "estimate": estimate,
         "report": report,
         "recipes": recipes,
+        "protocols": evaluating.protocols,
         "pack": pack,
     }
     tyro.extras.subcommand_cli_from_dict(

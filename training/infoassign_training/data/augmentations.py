@@ -345,7 +345,9 @@ class Plain(MultiCrop):
     """Shorter side that images are brought to before crops of the network's size; 0 for crops of any size, resized."""
 
     def _view(self, size: int, scale: tuple[float, float], blur: float, solarise: float, which: str) -> View:
-        return replace(super()._view(size, scale, blur, solarise, which), resized=self.resized if which == "global" else 0)
+        return replace(
+            super()._view(size, scale, blur, solarise, which), resized=self.resized if which == "global" else 0
+        )
 
 
 Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela | SelaRetraining | Plain

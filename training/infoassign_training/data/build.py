@@ -18,6 +18,8 @@ def images_of(chosen: settings.Source) -> Images:
     """
     if isinstance(chosen, settings.Chosen):
         return _taking_part(_opened(chosen), chosen)
+    if isinstance(chosen, settings.Evaluated):
+        return _labelled(chosen)
     if isinstance(chosen, settings.Synthetic):
         from infoassign_training.data.synthetic import SyntheticImages
 
@@ -52,6 +54,14 @@ def _opened(chosen: settings.Chosen) -> Images:
 
             return open_hub(_place(root, "a data set of the hub"), split, revision=revision or None)
     raise TypeError(f"no source of images is described by {chosen!r}")
+
+
+def _labelled(chosen: settings.Evaluated) -> Images:
+    from infoassign_training.data.benchmarks import open_benchmark
+    from infoassign_training.data.subsets import labelled
+
+    words = f"{chosen.name}:{chosen.root}" if chosen.root else chosen.name
+    return labelled(open_benchmark(words, seed=chosen.seed).train, chosen.labelled, chosen.labelled_list, chosen.seed)
 
 
 def _place(root: str, what: str) -> str:

@@ -129,3 +129,10 @@ def _shuffled(classes: NDArray[np.int64], number: int, seed: int) -> NDArray[np.
 def _selected(images: Images, keep: NDArray[np.bool_]) -> Selection:
     rows = np.flatnonzero(keep)
     return Selection(images, rows, _known(images)[rows], images.names)
+
+
+def labelled(images: Images, share: float, names: str, seed: int) -> Images:
+    """Return the images whose classes may be looked at: those a file names, a share of every class, or all."""
+    if names:
+        return listed(images, names)
+    return images if share == 1 else stratified(images, share, seed=seed)

@@ -221,6 +221,16 @@ class ViewFeed:
             return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
 
 
+def _digits(settings: Pretraining) -> LabelledImages:
+    """Return the training digits, or those of them that take part."""
+    whole, _ = digits()
+    some = images_of(settings.data)
+    if not isinstance(some, Selection):
+        return whole
+    rows = torch.from_numpy(some.rows)
+    return LabelledImages(whole.images[rows], whole.classes[rows])
+
+
 def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: int | None = None) -> Feed:
     """Open the images of a run.
 
@@ -255,7 +265,7 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: 
             f"batch_size {settings.batch_size} leaves batch normalisation one image at a time; take {2 * parts} or more"
         )
     if isinstance(settings.augmentation, Distortions):
-        return DigitFeed(digits()[0], settings, place, device)
+        return DigitFeed(_digits(settings), settings, place, device)
     images = images_of(settings.data)
     if most is not None and len(images) > most:
         rows = np.arange(most) * len(images) // most

@@ -107,7 +107,7 @@ def _trained() -> tuple[Protocol, ...]:
         Protocol(
             name="places-music",
             summary="linear classifier of Places-205's scenes on frozen features",
-            source=f"{MUSIC}, after PIRL: SGD, 14 epochs, rate .01 divided by 10 at 5 and 10, decay 5e-4; batch 256 ours",
+            source=f"{MUSIC}, after PIRL: SGD, 14 epochs, rate .01 divided by 10 at 5 and 10, decay 5e-4; batch 256",
             published="MUSIC, IMSVD: .548",
             settings=Linear(epochs=14, learning_rates=(0.01,), drops=(5, 10), weight_decay=5e-4),
         ),

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infoassign_training.evaluation.settings import FineTune, Linear
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.method import Batch, Method, Moment, Parts, Step, agreement
 from infoassign_training.models.alexnet import AlexNet, probe_features, probed
@@ -109,7 +108,8 @@ class Classifying(Method):
     def prepare(self) -> None:
         """Read the encoder's weights."""
         chosen = self._read_from
-        self.encoder.load_state_dict(read_pretrained(Path(chosen.checkpoint), weights=chosen.weights).encoder.state_dict())
+        found = read_pretrained(Path(chosen.checkpoint), weights=chosen.weights)
+        self.encoder.load_state_dict(found.encoder.state_dict())
 
     def outputs(self, views: list[Tensor]) -> list[Tensor]:
         """Return the features, (B, F), of every layer that has a classifier."""

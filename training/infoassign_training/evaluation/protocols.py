@@ -19,12 +19,12 @@ from infoassign_training.evaluation.knn import weighted_votes
 from infoassign_training.evaluation.logistic import Classifier, Regression
 from infoassign_training.evaluation.metrics import measured, precisions
 from infoassign_training.evaluation.settings import Clusters, Knn, Logistic, Svm
-from infoassign_training.evaluation.task import Found, Task, labelled, whole
+from infoassign_training.evaluation.task import Found, Task, subset, whole
 
 
 def knn(task: Task, chosen: Knn) -> Found:
     """Score the vote of the nearest neighbours."""
-    source, notes = labelled(task.benchmark.train, chosen, chosen.seed)
+    source, notes = subset(task.benchmark.train, chosen, chosen.seed)
     bank = task.features(source, chosen, "training images")
     queries = whole(task.features(task.benchmark.test, chosen, "test images")).to(task.device)
     if chosen.components:

@@ -105,7 +105,9 @@ def table(found: Iterable[Mapping[str, Any]]) -> str:
         where = (tree["protocol"], tree["data"]["name"], tree["checkpoint"]["sha256"][:8], str(tree["seed"]))
         rows += [(*where, name, shown(value)) for name, value in tree["results"].items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 

@@ -106,7 +106,8 @@ def evaluate(
                 folder=path.with_suffix(""),
             )
             again = {"resume": resume, "overwrite": overwrite}
-            found = {**FROZEN, **{kind: partial(do, **again) for kind, do in TRAINED.items()}}[chosen.kind](task, chosen)
+            training = {kind: partial(do, **again) for kind, do in TRAINED.items()}
+            found = {**FROZEN, **training}[chosen.kind](task, chosen)
             result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
             if place.rank == 0:
                 write(path, result)

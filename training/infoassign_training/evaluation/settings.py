@@ -1,4 +1,4 @@
-"""What every protocol can be told: frozen, checked when made; no torch here, so that the command line's help is quick."""
+"""What every protocol can be told: frozen, checked when made; no torch here, so that help is quick."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

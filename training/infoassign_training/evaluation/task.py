@@ -14,7 +14,7 @@ from infoassign_training.data.benchmarks import Benchmark
 from infoassign_training.data.digits import grey
 from infoassign_training.data.evaluation_views import Look, centred
 from infoassign_training.data.images import Images, TaggedImages
-from infoassign_training.data.subsets import listed, stratified
+from infoassign_training.data.subsets import labelled
 from infoassign_training.data.views import normalised
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
@@ -109,14 +109,13 @@ def sizes(chosen: Chosen, trained_at: int) -> tuple[int, int]:
     return size, chosen.resize or (size if size < SMALL else round(size * 8 / 7))
 
 
-def labelled(images: Images, chosen: Subset, seed: int) -> tuple[Images, tuple[str, ...]]:
+def subset(images: Images, chosen: Subset, seed: int) -> tuple[Images, tuple[str, ...]]:
     """Return the images whose classes may be looked at, and what there is to say of them."""
+    some = labelled(images, chosen.labelled, chosen.labelled_list, seed)
     if chosen.labelled_list:
-        some: Images = listed(images, chosen.labelled_list)
         return some, (f"labels of the {len(some)} images in {Path(chosen.labelled_list).name}",)
     if chosen.labelled == 1:
-        return images, ()
-    some = stratified(images, chosen.labelled, seed=seed)
+        return some, ()
     share = f"{chosen.labelled:.3g} of every class, drawn with seed {seed}"
     return some, (f"labels of {len(some)} images, {share}; not one of the lists that others have published",)
 

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 
-import torch
 from torch import Tensor, nn
 
 from infoassign_training.config import Optimizer, Pretraining
@@ -27,7 +26,7 @@ from infoassign_training.evaluation.probing import (
     held_out_rows,
 )
 from infoassign_training.evaluation.settings import FineTune, Linear, Trained
-from infoassign_training.evaluation.task import Found, Task, labelled, sizes, whole
+from infoassign_training.evaluation.task import Found, Task, sizes, subset, whole
 from infoassign_training.methods.build import build
 from infoassign_training.models.settings import SmallResNet
 
@@ -81,10 +80,8 @@ def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) ->
         encoder_rate=chosen.encoder_rate,
         head_rate=chosen.head_rate,
     )
-    _, notes = labelled(task.benchmark.train, chosen, chosen.seed)
-    data = Evaluated(
-        **source(task), labelled=chosen.labelled, labelled_list=chosen.labelled_list, seed=chosen.seed
-    )
+    _, notes = subset(task.benchmark.train, chosen, chosen.seed)
+    data = Evaluated(**source(task), labelled=chosen.labelled, labelled_list=chosen.labelled_list, seed=chosen.seed)
     method = trained(task, settings_of(task, chosen, tuning, data), resume=resume, overwrite=overwrite)
     return Found(scored(task, method, task.look(chosen), [0], ""), {}, (*notes, *_on_digits(task)))
 
@@ -92,7 +89,8 @@ def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) ->
 def source(task: Task) -> dict[str, str]:
     """Return how settings name the data set."""
     name, _, root = task.words.partition(":")
-    return {"name": name, "root": root} if name == task.benchmark.name else {"name": task.benchmark.name, "root": task.words}
+    # A folder may be named alone.
+    return {"name": task.benchmark.name, "root": root if name == task.benchmark.name else task.words}
 
 
 def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evaluated) -> Pretraining:
@@ -144,9 +142,7 @@ def trained(task: Task, settings: Pretraining, *, resume: bool, overwrite: bool)
         run = Run(task.folder)
         if task.place.rank == 0:
             run = kept.enter_context(
-                open_run(
-                    task.folder, f"evaluate {settings.method.kind}", settings, resume=resume, overwrite=overwrite
-                )
+                open_run(task.folder, f"evaluate {settings.method.kind}", settings, resume=resume, overwrite=overwrite)
             )
         ranks.wait()
         train(method, settings, feed, run, task.place)
