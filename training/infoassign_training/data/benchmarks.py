@@ -1,5 +1,6 @@
 """The labelled data sets that encoders are evaluated on: their splits, and what counts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -65,18 +66,30 @@ def open_benchmark(words: str, *, seed: int = 0) -> Benchmark:
     name, where = _named(words)
     try:
         splits = _opened(name, where, seed)
+        _require_same_classes(splits)
     except ImagesError as error:
         raise ImagesError(f"{error}; {name}:WHERE expects {SETS[name]}") from error
     return Benchmark(name, splits.train, splits.validation, splits.test, METRICS.get(name, "top-1"), splits.note)
 
 
+def _require_same_classes(splits: Splits) -> None:
+    for part in (splits.validation, splits.test):
+        differing = sorted(set(splits.train.names) ^ set(part.names)) if part else []
+        if differing:
+            listed = f"{', '.join(differing[:5])} ({len(differing)} in all)"
+            raise ImagesError(f"not every part has all classes: not {listed}")
+
+
 def _named(words: str) -> tuple[str, Path]:
     """Return the name and the place."""
     name, _, place = words.partition(":")
+    if name == "digits":
+        if place:
+            raise ImagesError(f"digits is in no place; got {words!r}")
+        return name, Path()
     if name in SETS:
-        if bool(place) == (name == "digits"):
-            problem = "digits has no place" if place else f"where is {name}?"
-            raise ImagesError(f"{problem}; {name}:WHERE expects {SETS[name]}" if not place else f"{problem}: {words!r}")
+        if not place:
+            raise ImagesError(f"where is {name}? {name}:WHERE expects {SETS[name]}")
         return name, Path(place)
     folder = Path(words)
     if folder.is_dir():
@@ -101,7 +114,31 @@ def _opened(name: str, where: Path, seed: int) -> Splits:
             from infoassign_training.data.split_folders import split_folders, split_packed
 
             return (split_folders if name == "folder" else split_packed)(where)
-        case _:
+        case "imagenet" | "cifar10" | "cifar100" | "svhn" | "stl10":
             from infoassign_training.data.torchvision_sets import open_splits
 
             return open_splits(name, where)
+        case "places205" | "places365":
+            from infoassign_training.data import places
+
+            return places.places205(where) if name == "places205" else places.places365(where)
+        case "voc2007":
+            from infoassign_training.data.voc import voc2007
+
+            return voc2007(where)
+        case "caltech101":
+            from infoassign_training.data.transfer_sets import caltech101
+
+            return caltech101(where, seed=seed)
+    from infoassign_training.data import transfer_sets
+
+    readers: dict[str, Callable[[Path], Splits]] = {
+        "aircraft": transfer_sets.aircraft,
+        "cars": transfer_sets.cars,
+        "dtd": transfer_sets.dtd,
+        "flowers": transfer_sets.flowers,
+        "food101": transfer_sets.food101,
+        "pets": transfer_sets.pets,
+        "sun397": transfer_sets.sun397,
+    }
+    return readers[name](where)

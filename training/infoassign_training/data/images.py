@@ -28,7 +28,7 @@ class Images(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the classes, by number; empty without classes."""
+        """The names of the classes, by number; empty if there are none."""
 
     def __len__(self) -> int: ...
 
@@ -51,6 +51,15 @@ class EncodedImages(Images, Protocol):
 
     def encoded(self, index: int) -> bytes:
         """Return the bytes of an image as they are stored, undecoded."""
+
+
+@runtime_checkable
+class TaggedImages(Images, Protocol):
+    """Images of which each may have any number of classes: `classes` is None, and `names` are those of `presence`."""
+
+    @property
+    def presence(self) -> NDArray[np.int8]:
+        """Which image has which class, shape (N, classes): 1 has it, 0 has it not, -1 has it in ways not counted."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
-"""Views on a source that leave images out: by class, or by chance within every class."""
+"""Views on a source that leave images out: by number, by a list, by class, or by chance within every class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,8 @@ import PIL.Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoassign_training.data.images import Images, ImagesError
+from infoassign_training.data.images import Images, ImagesError, TaggedImages
+from infoassign_training.data.listed_files import lines_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,33 @@ class Selection:
     def origin(self, index: int) -> str:
         """Return where the source has it from."""
         return self.source.origin(int(self.rows[index]))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TaggedSelection(Selection):
+    """Some images of a source whose images have any number of classes, `presence` (rows, classes)."""
+
+    presence: NDArray[np.int8]
+
+
+def rows_of(images: Images, rows: NDArray[np.int64]) -> Selection:
+    """Select images by number: image i is the source's image ``rows[i]``.
+
+    Parameters
+    ----------
+    images
+        With classes, tagged, or with neither.
+    rows
+        Shape (n,), int64.
+
+    Returns
+    -------
+    Selection
+        A :class:`TaggedSelection` of tagged images.
+    """
+    if isinstance(images, TaggedImages):
+        return TaggedSelection(images, rows, None, images.names, presence=images.presence[rows])
+    return Selection(images, rows, None if images.classes is None else images.classes[rows], images.names)
 
 
 def without_shares(images: Images, removed: Mapping[str, float], *, seed: int) -> Selection:
@@ -115,6 +144,76 @@ def stratified(images: Images, share: float, *, seed: int) -> Selection:
     return _selected(images, keep)
 
 
+def per_class(images: Images, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Draw as many images of every class, and return their numbers in rising order, (count classes,), int64.
+
+    With the same seed a smaller count is a subset of a larger. What is left is ``np.setdiff1d(range(N), rows)``.
+
+    Raises
+    ------
+    ImagesError
+        If the source has no classes, or one with fewer images.
+    ValueError
+        If the count is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1; got {count}")
+    classes = _known(images)
+    few = [name for k, name in enumerate(images.names) if np.count_nonzero(classes == k) < count]
+    if few:
+        raise ImagesError(f"{', '.join(few[:5])} ({len(few)} classes in all) have fewer than {count} images")
+    drawn = [_shuffled(classes, number, seed)[:count] for number in range(len(images.names))]
+    return np.sort(np.concatenate(drawn))
+
+
+def listed(images: Images, path: str | Path) -> Selection:
+    """Keep the images that a file lists, in the order of the source.
+
+    Such as the 1 % and 10 % of ImageNet's labels that were published with SimCLR (Chen et al., 2020), with lines like
+    ``n02071294_46873.JPEG``.
+
+    Parameters
+    ----------
+    images
+        The source.
+    path
+        A text file with an image on every line: its path as :meth:`Images.origin` has it, or the last part of that.
+
+    Raises
+    ------
+    ImagesError
+        If the file cannot be read or lists nothing, an image twice, one that the source has not, or one that may be
+        several of the source.
+    """
+    places: dict[str, int] = {}
+    several: set[str] = set()
+    for row in range(len(images)):
+        origin = images.origin(row)
+        for name in {origin, origin.rpartition("/")[2]}:
+            if places.setdefault(name, row) != row:
+                several.add(name)
+    lines = lines_of(Path(path))
+    missing = [line for line in lines if line not in places]
+    if missing:
+        raise ImagesError(
+            f"{path}: {len(missing)} of {len(lines)} images are not among the {len(images)}: {', '.join(missing[:3])}"
+        )
+    vague = [line for line in lines if line in several]
+    if vague:
+        raise ImagesError(f"{path}: {vague[0]} may be several images; expected their paths with folders")
+    found, counts = np.unique(np.array([places[line] for line in lines], dtype=np.int64), return_counts=True)
+    if counts.max() > 1:
+        raise ImagesError(f"{path} lists {images.origin(int(found[counts.argmax()]))} more than once")
+    return rows_of(images, found)
+
+
+def labelled(images: Images, share: float, names: str, seed: int) -> Images:
+    """Return the images whose classes may be looked at: those a file names, a share of every class, or all."""
+    if names:
+        return listed(images, names)
+    return images if share == 1 else stratified(images, share, seed=seed)
+
+
 def _known(images: Images) -> NDArray[np.int64]:
     if images.classes is None:
         raise ImagesError("the images have no classes to choose by")
@@ -127,12 +226,4 @@ def _shuffled(classes: NDArray[np.int64], number: int, seed: int) -> NDArray[np.
 
 
 def _selected(images: Images, keep: NDArray[np.bool_]) -> Selection:
-    rows = np.flatnonzero(keep)
-    return Selection(images, rows, _known(images)[rows], images.names)
-
-
-def labelled(images: Images, share: float, names: str, seed: int) -> Images:
-    """Return the images whose classes may be looked at: those a file names, a share of every class, or all."""
-    if names:
-        return listed(images, names)
-    return images if share == 1 else stratified(images, share, seed=seed)
+    return rows_of(images, np.flatnonzero(keep))

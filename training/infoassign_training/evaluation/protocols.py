@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from infoassign_training.data.images import Images, TaggedImages
-from infoassign_training.data.subsets import joined
+from infoassign_training.data.joined import joined
 from infoassign_training.engine import ranks
 from infoassign_training.evaluation import clusters as clustering
 from infoassign_training.evaluation import svm as machines

@@ -9,7 +9,7 @@ from infoassign_training.data.augmentations import Distortions, Plain
 from infoassign_training.data.evaluation_views import ten_crops
 from infoassign_training.data.images import Images
 from infoassign_training.data.settings import Evaluated
-from infoassign_training.data.subsets import Selection
+from infoassign_training.data.subsets import rows_of
 from infoassign_training.engine import ranks
 from infoassign_training.engine.feed import feed_of
 from infoassign_training.engine.pretrain import train
@@ -192,9 +192,7 @@ def _mean(logits: Tensor, crops: int) -> Tensor:
 
 
 def _held(images: Images, chosen: Linear) -> Images:
-    rows = held_out_rows(len(images), chosen.held_out, chosen.seed).nonzero()[:, 0].numpy()
-    assert images.classes is not None
-    return Selection(images, rows, images.classes[rows], images.names)
+    return rows_of(images, held_out_rows(len(images), chosen.held_out, chosen.seed).nonzero()[:, 0].numpy())
 
 
 def _of(layer: int, layers: int) -> str:
