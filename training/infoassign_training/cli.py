@@ -25,6 +25,7 @@ from infoassign_training.data.settings import Digits, named
 from infoassign_training.engine.launch import translate
 from infoassign_training.errors import UserError
 from infoassign_training.recipes import RECIPES, Recipe
+from infoassign_training.threads import set_threads
 
 PROGRAM = "infoassign"
 FLAGS = (tyro.conf.FlagCreatePairsOff,)
@@ -128,7 +129,7 @@ def _pretrain(recipe: str, options: Sequence[str]) -> None:
         sys.stderr.write(f"{recipe}: {command.settings.epochs} epochs, to {command.out}\n")
     from infoassign_training import pipeline
 
-    _set_threads(command.settings)
+    set_threads(small=isinstance(command.settings.data, Digits))
     scores = pipeline.pretrain(
         recipe,
         command.settings,
@@ -153,7 +154,7 @@ def _throughput(recipe: str, options: Sequence[str]) -> None:
     throughput.require_steps(command.steps, command.warmup)
     if not given:
         settings = throughput.on_noise(settings, settings.batch_size * (command.steps + command.warmup))
-    _set_threads(settings)
+    set_threads(small=isinstance(settings.data, Digits))
     found = throughput.measure(settings, steps=command.steps, warmup=command.warmup)
     if os.environ.get("RANK", "0") != "0":
         return
@@ -193,17 +194,6 @@ def _measured(recipe: str, file: Path) -> float:
     if of != recipe:
         raise UserError(f"{file} was measured of {of}, not of {recipe}")
     return speed
-
-
-def _set_threads(settings: Pretraining) -> None:
-    """Take one thread for images of 8 x 8, unless told otherwise.
-
-    Several are no faster then, and on a busy machine wait for each other most of the time.
-    """
-    if "OMP_NUM_THREADS" not in os.environ and isinstance(settings.data, Digits):
-        import torch
-
-        torch.set_num_threads(1)
 
 
 def _known(recipe: str) -> Recipe:

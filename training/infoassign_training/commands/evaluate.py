@@ -14,6 +14,7 @@ from infoassign_training.data.benchmark_layouts import SETS, TRANSFER
 from infoassign_training.errors import UserError
 from infoassign_training.evaluation.presets import PROTOCOLS, Protocol
 from infoassign_training.evaluation.settings import Settings
+from infoassign_training.threads import set_threads
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def evaluated(name: str, command: Evaluate) -> None:
     from infoassign_training.evaluation import results
     from infoassign_training.evaluation.run import evaluate
 
+    set_threads(small=list(command.data) == ["digits"])
     checkpoint = command.checkpoint.expanduser()
     folder = command.out.expanduser() if command.out else beside(checkpoint)
     found = []

@@ -1,5 +1,6 @@
 """What an encoder sees of a data set: every image once, in order, each rank a part of them."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,6 +20,11 @@ Transform: TypeAlias = Callable[[PIL.Image.Image | Tensor], Tensor]
 """An image to what is shown of it, (3, S, S) or several (V, 3, S, S), uint8."""
 Forward: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
 """Images (B, C, S, S) to one or more kinds of features, each (B, ...)."""
+
+
+def pause() -> float:
+    """Return the seconds between two looks at the progress: where it is a file's, or a scheduler's, only a few."""
+    return 0.2 if sys.stderr.isatty() else 10.0
 
 
 class FeaturesError(UserError):
@@ -53,7 +59,9 @@ def chunks(source: Images, looking: Looking, title: str) -> Iterator[tuple[Tenso
     """
     cuda = looking.device.type == "cuda"
     mine = looking.place.part(len(source))
-    with tqdm(total=mine.stop - mine.start, desc=title, unit="image", disable=looking.place.rank > 0) as bar:
+    with tqdm(
+        total=mine.stop - mine.start, desc=title, unit="image", mininterval=pause(), disable=looking.place.rank > 0
+    ) as bar:
         for views, rows in in_order(
             source,
             looking.transform,

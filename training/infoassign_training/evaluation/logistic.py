@@ -122,7 +122,7 @@ class Regression:
             inner.grad = torch.cat([slope / scale, packed[1 + weight.numel() :, None]], dim=1)
             return packed[0] + penalty / 2 * weight.detach().square().sum()
 
-        optimizer.step(objective)  # type: ignore[no-untyped-call]
+        optimizer.step(objective)
         value = float(objective())
         assert inner.grad is not None
         weight = inner[:, :-1] / scale

@@ -1,6 +1,5 @@
 """What predictions are worth: shares and precisions from 0 to 1, on the CPU in float64."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,7 @@ def precisions(scores: Scores, presence: Presence) -> dict[str, float]:
     return {"11-point-map": float(np.mean(eleven)), "map": float(np.mean(area))}
 
 
-def measured(scores: Scores, truth: Classes | Presence, metric: str) -> Mapping[str, float]:
+def measured(scores: Scores, truth: NDArray[Any], metric: str) -> dict[str, float]:
     """Return what counts for a data set, its metric first, and what is usually told beside it.
 
     Parameters

@@ -71,7 +71,6 @@ def _trained() -> tuple[Protocol, ...]:
         drops=(5, 15, 25),
         drop_by=5.0,
         crops="plain",
-        resize=256,
         layers=True,
         weight_decay=1e-4,
     )
@@ -135,7 +134,7 @@ def _solved() -> tuple[Protocol, ...]:
             summary="logistic regression on frozen features of the eleven data sets, each by its own metric",
             source="MIRA, table 5, after Ericsson et al., 2021: images at 224 x 224, 45 penalties, refit on all",
             published="MIRA: .7986 on average",
-            settings=Logistic(resize=224, interpolation="bicubic"),
+            settings=Logistic(resize=1.0, interpolation="bicubic"),
         ),
         Protocol(
             name="voc07-svm",

@@ -100,6 +100,9 @@ def held_out_rows(images: int, share: float, seed: int) -> Tensor:
 class Classifying(Method):
     """What gives scores of classes; its encoder's weights come from a file."""
 
+    heads: nn.ModuleList
+    """The classifiers, features (B, F) in, scores (B, C) out."""
+
     def __init__(self, encoder: nn.Module, chosen: FromCheckpoint) -> None:
         super().__init__()
         self.encoder = encoder

@@ -15,6 +15,7 @@ from infoassign_training.data.joined import joined
 from infoassign_training.engine import ranks
 from infoassign_training.evaluation import clusters as clustering
 from infoassign_training.evaluation import svm as machines
+from infoassign_training.evaluation.features import pause
 from infoassign_training.evaluation.knn import weighted_votes
 from infoassign_training.evaluation.logistic import Classifier, Regression
 from infoassign_training.evaluation.metrics import measured, precisions
@@ -30,7 +31,7 @@ def knn(task: Task, chosen: Knn) -> Found:
     if chosen.components:
         bank, queries = principal(bank, queries, chosen.components)
     classes = whole(task.truth(task.benchmark.test)).numpy()
-    results = {}
+    results: dict[str, float] = {}
     votes = weighted_votes(
         bank,
         task.truth(source),
@@ -80,7 +81,9 @@ def logistic(task: Task, chosen: Logistic) -> Found:
     judges, judged = features[mask], whole(truth[mask]).numpy()
     best: tuple[float, float, Classifier] | None = None
     start: Classifier | None = None
-    steps = tqdm(sorted(chosen.strengths), desc="penalties", unit="fit", disable=task.place.rank > 0)
+    steps = tqdm(
+        sorted(chosen.strengths), desc="penalties", unit="fit", mininterval=pause(), disable=task.place.rank > 0
+    )
     for strength in steps:
         start = regression.fit(strength, start, max_iterations=chosen.max_iterations)
         score = first(measured(whole(start(judges)).double().numpy(), judged, task.benchmark.metric))
@@ -91,11 +94,11 @@ def logistic(task: Task, chosen: Logistic) -> Found:
     final = Regression(features, truth, task.classes).fit(strength, start, max_iterations=chosen.max_iterations)
     scores = whole(final(task.features(task.benchmark.test, chosen, "test images"))).double().numpy()
     results = measured(scores, whole(task.truth(task.benchmark.test)).numpy(), task.benchmark.metric)
-    notes = (f"C was chosen on {of}; the final fit is on them and the other training images together",)
+    notes: tuple[str, ...] = (f"C was chosen on {of}; the final fit is on them and the other training images together",)
     if strength in (min(chosen.strengths), max(chosen.strengths)) and len(chosen.strengths) > 1:
         notes += ("the chosen C is at the end of the range that was searched",)
     return Found(
-        dict(results),
+        results,
         {"C": strength, f"validation {task.benchmark.metric}": score, "largest slope": final.slope},
         notes,
     )
@@ -116,11 +119,9 @@ def held_out(images: Images, share: float, seed: int) -> Tensor:
     return torch.from_numpy(held)
 
 
-def first(results: "dict[str, float] | object") -> float:
+def first(results: dict[str, float]) -> float:
     """Return the number that counts."""
-    assert isinstance(results, dict)
-    value: float = next(iter(results.values()))
-    return value
+    return next(iter(results.values()))
 
 
 def svm(task: Task, chosen: Svm) -> Found:
@@ -135,7 +136,9 @@ def svm(task: Task, chosen: Svm) -> Found:
     presence = train.presence
     mine = task.place.part(task.classes)
     scores, strengths = torch.zeros(task.classes, len(queries)).double(), torch.zeros(task.classes).double()
-    for number in tqdm(range(mine.start, mine.stop), desc="classes", unit="class", disable=task.place.rank > 0):
+    for number in tqdm(
+        range(mine.start, mine.stop), desc="classes", unit="class", mininterval=pause(), disable=task.place.rank > 0
+    ):
         machine, strength = machines.fitted(features, presence[:, number], chosen.strengths, folds=chosen.folds)
         scores[number], strengths[number] = torch.from_numpy(machine.decision_function(queries)), strength
     every = whole(scores[mine]).T.numpy()

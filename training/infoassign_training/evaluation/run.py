@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,9 +104,12 @@ def evaluate(
                 workers=workers,
                 folder=path.with_suffix(""),
             )
-            again = {"resume": resume, "overwrite": overwrite}
-            training = {kind: partial(do, **again) for kind, do in TRAINED.items()}
-            found = {**FROZEN, **training}[chosen.kind](task, chosen)
+            if chosen.kind in TRAINED:
+                found = TRAINED[chosen.kind](task, chosen, resume=resume, overwrite=overwrite)
+            elif resume:
+                raise EvaluationError(f"{protocol} trains nothing that --resume could go on with")
+            else:
+                found = FROZEN[chosen.kind](task, chosen)
             result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
             if place.rank == 0:
                 write(path, result)

@@ -13,9 +13,9 @@ class Chosen:
 
     seed: int = 0
     """Of everything that is drawn: subsets, splits, initial weights, views."""
-    resize: int = 0
-    """Shorter side that an image is brought to before its centre is cut out; 0 for 8/7 of what is cut out (256 for
-    224), and for the very size of it where that is below 64."""
+    resize: float = 0.0
+    """Shorter side that an image is brought to before its centre is cut out, in units of what is cut out; 0 for 8/7
+    (256 for 224), and for 1 where less than 64 is cut out."""
     crop: int = 0
     """Height and width of what is cut out; 0 for what the encoder was trained at."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -23,11 +23,8 @@ class Chosen:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
-        require_not_negative(self, "protocol", "resize", "crop")
-        require(
-            not self.resize or not self.crop or self.resize >= self.crop,
-            f"protocol.resize {self.resize} is less than protocol.crop {self.crop}",
-        )
+        require_not_negative(self, "protocol", "crop")
+        require(self.resize == 0 or self.resize >= 1, f"protocol.resize must be 0 or at least 1; got {self.resize}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,13 +100,11 @@ def sizes(chosen: Chosen, trained_at: int) -> tuple[int, int]:
 
     Examples
     --------
-    >>> sizes(Chosen(), 224), sizes(Chosen(), 32), sizes(Chosen(resize=224), 224)
+    >>> sizes(Chosen(), 224), sizes(Chosen(), 32), sizes(Chosen(resize=1.0), 224)
     ((224, 256), (32, 32), (224, 224))
     """
     size = chosen.crop or trained_at
-    if chosen.resize and chosen.resize < size:
-        raise ValueError(f"protocol.resize {chosen.resize} is less than what is cut out, {size} x {size}")
-    return size, chosen.resize or (size if size < SMALL else round(size * 8 / 7))
+    return size, round(size * (chosen.resize or (1 if size < SMALL else 8 / 7)))
 
 
 def subset(images: Images, chosen: Subset, seed: int) -> tuple[Images, tuple[str, ...]]:

@@ -1,8 +1,9 @@
 """The protocols that train by SGD: their runs, which go on where they were cut off, and their scores."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.augmentations import Distortions, Plain
@@ -42,7 +43,7 @@ def linear(task: Task, chosen: Linear, *, resume: bool, overwrite: bool) -> Foun
         layers=chosen.layers,
         seed=chosen.seed,
     )
-    settings = settings_of(task, chosen, probes, Evaluated(**source(task), seed=chosen.seed))
+    settings = settings_of(task, chosen, probes, source(task, chosen.seed))
     method = trained(task, settings, resume=resume, overwrite=overwrite)
     assert isinstance(method, Probes)
     looking = task.look(chosen)
@@ -81,16 +82,16 @@ def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) ->
         head_rate=chosen.head_rate,
     )
     _, notes = subset(task.benchmark.train, chosen, chosen.seed)
-    data = Evaluated(**source(task), labelled=chosen.labelled, labelled_list=chosen.labelled_list, seed=chosen.seed)
+    data = replace(source(task, chosen.seed), labelled=chosen.labelled, labelled_list=chosen.labelled_list)
     method = trained(task, settings_of(task, chosen, tuning, data), resume=resume, overwrite=overwrite)
     return Found(scored(task, method, task.look(chosen), [0], ""), {}, (*notes, *_on_digits(task)))
 
 
-def source(task: Task) -> dict[str, str]:
-    """Return how settings name the data set."""
+def source(task: Task, seed: int) -> Evaluated:
+    """Return how settings name the training images."""
     name, _, root = task.words.partition(":")
     # A folder may be named alone.
-    return {"name": task.benchmark.name, "root": root if name == task.benchmark.name else task.words}
+    return Evaluated(name=task.benchmark.name, root=root if name == task.benchmark.name else task.words, seed=seed)
 
 
 def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evaluated) -> Pretraining:
@@ -153,7 +154,7 @@ def scored(task: Task, method: Classifying, looking: Looking, numbers: list[int]
     """Score some of the classifiers, one for each layer, on the test images."""
     test = task.benchmark.test
     truth = whole(task.truth(test)).numpy()
-    results = {}
+    results: dict[str, float] = {}
     for layer, scores in enumerate(logits_of(method, test, looking, numbers)):
         found = measured(whole(scores).numpy(), truth, task.benchmark.metric)
         results |= {f"{name}{_of(layer, len(numbers))}{what}": value for name, value in found.items()}
@@ -180,7 +181,7 @@ def logits_of(method: Classifying, images: Images, looking: Looking, numbers: li
         features = method.features(crops.flatten(0, 1))
         return [_mean(head(features[probe.layer]), crops.shape[1]) for head, probe in chosen]
 
-    every: list[nn.Module] = list(method.heads)
+    every = list(method.heads)
     probes = method.probes if isinstance(method, Probes) else (Probe(0, 0.0, choosing=False),)
     chosen = [(every[number], probes[number]) for number in numbers]
     return features_of(forward, images, looking, "test images")
