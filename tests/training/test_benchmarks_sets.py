@@ -10,6 +10,7 @@ from typing import Any
 import image_files
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from image_files import VOC_CLASSES, write_image
 from torchvision import datasets
@@ -18,6 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 from infoassign_training.data.benchmark_layouts import SETS, TRANSFER
 from infoassign_training.data.benchmarks import Benchmark, open_benchmark
 from infoassign_training.data.digits import digit_images, digits
+from infoassign_training.data.evaluation_views import in_order, whole
 from infoassign_training.data.folder import open_folder
 from infoassign_training.data.images import ArrayImages, Images, ImagesError, TaggedImages
 from infoassign_training.data.joined import joined
@@ -186,11 +188,26 @@ def test_places_are_named_by_their_folders(write: Callable[[str], Path]) -> None
     assert origins(benchmark.test)[1] == "a/apartment_building/outdoor/gsun_val0.jpg"
 
 
-def test_lists_may_lie_beside_the_images(write: Callable[[str], Path]) -> None:
-    root = write("places205")
-    for path in (root / "trainvalsplit_places205").iterdir():
-        path.rename(root / path.name)
-    assert len(open_benchmark(f"places205:{root}").train) == 9
+@pytest.mark.parametrize(
+    ("name", "files", "folder"),
+    [
+        ("places205", "trainvalsplit_places205/*.csv", "."),
+        ("sun397", "SUN397/*.txt", "SUN397/Partitions"),
+        ("sun397", "SUN397/*.txt", "Partitions"),
+        ("cars", "stanford_cars/cars_test_annos_withlabels.mat", "stanford_cars/devkit"),
+    ],
+)
+def test_lists_may_lie_where_else_they_are_unpacked(
+    write: Callable[[str], Path], name: str, files: str, folder: str
+) -> None:
+    root = write(name)
+    before = open_benchmark(f"{name}:{root}")
+    (root / folder).mkdir(exist_ok=True)
+    for path in list(root.glob(files)):
+        path.rename(root / folder / path.name)
+    after = open_benchmark(f"{name}:{root}")
+    assert origins(after.train) == origins(before.train)
+    assert origins(after.test) == origins(before.test)
 
 
 def test_small_places_are_those_of_places365(write: Callable[[str], Path]) -> None:
@@ -346,6 +363,33 @@ def test_lists_that_make_no_sense_are_told(
     (root / file).write_text(text)
     with pytest.raises(ImagesError, match=rf"{message}.*{name}:WHERE expects"):
         open_benchmark(f"{name}:{root}")
+
+
+def test_flowers_without_labels_are_told(write: Callable[[str], Path]) -> None:
+    root = write("flowers")
+    scipy.io.savemat(root / "flowers-102/imagelabels.mat", {"labels": np.array([[1, 2, 3]], dtype=np.uint8)})
+    with pytest.raises(ImagesError, match=r"setid\.mat in .* has image 10, imagelabels\.mat no more than 3"):
+        open_benchmark(f"flowers:{root}")
+    scipy.io.savemat(root / "flowers-102/imagelabels.mat", {"classes": np.array([[1, 2, 3]], dtype=np.uint8)})
+    with pytest.raises(ImagesError, match=r"imagelabels\.mat has no variable 'labels'"):
+        open_benchmark(f"flowers:{root}")
+
+
+@pytest.mark.deep
+@pytest.mark.filterwarnings(
+    "ignore:This process.*is multi-threaded:DeprecationWarning", "ignore:os.fork:RuntimeWarning"
+)
+@pytest.mark.parametrize("name", ["voc2007", "caltech101", "cifar10"])
+def test_worker_processes_see_the_same_images(write: Callable[[str], Path], name: str) -> None:
+    benchmark = open_benchmark(f"{name}:{write(name)}")
+    for images in (benchmark.test, joined(*parts(benchmark))):
+        alone, helped = (
+            list(in_order(images, whole(8), range(len(images)), batch_size=7, workers=workers, context="fork"))
+            for workers in (0, 2)
+        )
+        for (ours, rows), (theirs, numbers) in zip(alone, helped, strict=True):
+            assert torch.equal(ours, theirs)
+            assert torch.equal(rows, numbers)
 
 
 # Caltech-101
@@ -529,6 +573,13 @@ def test_lists_of_other_images_are_refused(imagenet: Images, tmp_path: Path, tex
         listed(imagenet, path)
     with pytest.raises(ImagesError, match=r"nowhere\.txt cannot be read: No such file"):
         listed(imagenet, tmp_path / "nowhere.txt")
+
+
+def test_packed_images_are_listed_by_the_paths_they_were_packed_from(imagenet: Images, tmp_path: Path) -> None:
+    images = pack(imagenet, tmp_path / "packed", size=256, quality=90)
+    path = tmp_path / "list.txt"
+    path.write_text("n02102040_1.JPEG\nn01440764_3.JPEG\n")
+    assert origins(listed(images, path)) == origins(listed(imagenet, path))
 
 
 def test_names_that_several_images_have_need_their_folders(tmp_path: Path) -> None:

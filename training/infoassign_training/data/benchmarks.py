@@ -74,8 +74,8 @@ def open_benchmark(words: str, *, seed: int = 0) -> Benchmark:
 
 def _require_same_classes(splits: Splits) -> None:
     for part in (splits.validation, splits.test):
-        differing = sorted(set(splits.train.names) ^ set(part.names)) if part else []
-        if differing:
+        if part is not None and part.names != splits.train.names:
+            differing = sorted(set(splits.train.names) ^ set(part.names))
             listed = f"{', '.join(differing[:5])} ({len(differing)} in all)"
             raise ImagesError(f"not every part has all classes: not {listed}")
 
@@ -90,10 +90,10 @@ def _named(words: str) -> tuple[str, Path]:
     if name in SETS:
         if not place:
             raise ImagesError(f"where is {name}? {name}:WHERE expects {SETS[name]}")
-        return name, Path(place)
+        return name, Path(place).absolute()
     folder = Path(words)
     if folder.is_dir():
-        return ("packed" if (folder / "train" / "dataset_info.json").is_file() else "folder"), folder
+        return ("packed" if (folder / "train" / "dataset_info.json").is_file() else "folder"), folder.absolute()
     near = get_close_matches(name.lower(), SETS, n=1, cutoff=0)[0]
     raise ImagesError(
         f"there is no benchmark and no folder {words!r}; did you mean {near}? There are"

@@ -31,9 +31,14 @@ _FILE = "file"
 
 @dataclass(frozen=True, eq=False)
 class PackedImages:
-    """Images of a Hugging Face data set; see :class:`~infoassign_training.data.images.Images`."""
+    """Images of a Hugging Face data set; see :class:`~infoassign_training.data.images.Images`.
+
+    `files` is the column of `table` with the paths that :func:`pack` wrote, if there is one: to ask for it alone reads
+    no image.
+    """
 
     table: "datasets.Dataset"
+    files: "datasets.Dataset | None"
     column: str
     classes: NDArray[np.int64] | None
     names: tuple[str, ...]
@@ -52,7 +57,7 @@ class PackedImages:
 
     def origin(self, index: int) -> str:
         """Return the path it was packed from, or has on its hub, or its number."""
-        return self._origin(self.table[index], index)
+        return self._origin(self.table[index] if self.files is None else self.files[index], index)
 
     def _bytes(self, row: dict[str, Any]) -> bytes:
         stored = row[self.column]
@@ -65,7 +70,8 @@ class PackedImages:
         return data
 
     def _origin(self, row: dict[str, Any], index: int) -> str:
-        return str(row.get(_FILE) or row[self.column]["path"] or index)
+        path = row[self.column]["path"] if self.column in row else None
+        return str(row.get(_FILE) or path or index)
 
 
 def open_packed(folder: str | Path, *, image: str | None = None, label: str | None = None) -> PackedImages:
@@ -141,7 +147,8 @@ def _images(table: "datasets.Dataset", title: str, image: str | None, label: str
             classes, names = values.astype(np.int64), tuple(table.features[number].names)
     kept = [name for name in (column, _FILE) if name in table.column_names]
     table = table.select_columns(kept).cast_column(column, datasets.Image(decode=False))
-    return PackedImages(table, column, classes, names)
+    files = table.select_columns([_FILE]) if _FILE in kept else None
+    return PackedImages(table, files, column, classes, names)
 
 
 def _column(table: "datasets.Dataset", title: str, kind: type, parameter: str, chosen: str | None) -> str | None:

@@ -185,23 +185,21 @@ def listed(images: Images, path: str | Path) -> Selection:
         If the file cannot be read or lists nothing, an image twice, one that the source has not, or one that may be
         several of the source.
     """
-    places: dict[str, int] = {}
-    several: set[str] = set()
+    lines = lines_of(Path(path))
+    places: dict[str, list[int]] = {line: [] for line in lines}
     for row in range(len(images)):
         origin = images.origin(row)
-        for name in {origin, origin.rpartition("/")[2]}:
-            if places.setdefault(name, row) != row:
-                several.add(name)
-    lines = lines_of(Path(path))
-    missing = [line for line in lines if line not in places]
+        for name in places.keys() & {origin, origin.rpartition("/")[2]}:
+            places[name].append(row)
+    missing = [line for line in lines if not places[line]]
     if missing:
         raise ImagesError(
             f"{path}: {len(missing)} of {len(lines)} images are not among the {len(images)}: {', '.join(missing[:3])}"
         )
-    vague = [line for line in lines if line in several]
-    if vague:
-        raise ImagesError(f"{path}: {vague[0]} may be several images; expected their paths with folders")
-    found, counts = np.unique(np.array([places[line] for line in lines], dtype=np.int64), return_counts=True)
+    vague = next((line for line in lines if len(places[line]) > 1), None)
+    if vague is not None:
+        raise ImagesError(f"{path}: {vague} may be several images; expected their paths with folders")
+    found, counts = np.unique([places[line][0] for line in lines], return_counts=True)
     if counts.max() > 1:
         raise ImagesError(f"{path} lists {images.origin(int(found[counts.argmax()]))} more than once")
     return rows_of(images, found)

@@ -234,8 +234,7 @@ def _breeds(path: Path) -> list[tuple[str, int]]:
     """Return the images and their classes, from lines like ``Abyssinian_100 1 1 1``: image, breed, species, number."""
     lines = [line.split() for line in lines_of(path)]
     try:
-        # Older releases have comments above.
-        return [(words[0], int(words[1]) - 1) for words in lines if not words[0].startswith("#")]
+        return [(words[0], int(words[1]) - 1) for words in lines]
     except (IndexError, ValueError) as error:
         raise ImagesError(f"{path}: expected lines like Abyssinian_100 1 1 1") from error
 
