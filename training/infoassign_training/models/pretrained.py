@@ -45,6 +45,8 @@ class Pretrained:
     """Of our runs."""
     pretraining: Pretraining | None = None
     """Of our runs."""
+    evaluated: bool = False
+    """Whether it is the encoder that a run of ours evaluates at its end."""
     classifier: nn.Linear | None = None
     """What was trained on the features with true classes, if the file has it: the supervised baseline's, or ``fc``."""
 
@@ -134,6 +136,7 @@ def _of_run(
         origin=f"run {started.recipe} after {tree['step']} steps{which}",
         recipe=started.recipe,
         pretraining=chosen,
+        evaluated=found.name == USUAL,
         classifier=_classifier(tree["method"], "head", features) if chosen.method.supervised else None,
     )
 
