@@ -97,6 +97,7 @@ LAYOUTS: Mapping[str, tuple[dict[str, Any], str]] = {
         "backbone",
     ),
     "solo-learn, older": ({"state_dict": state(prefix="encoder.") | head("projector")}, ""),
+    "sela": ({"model": sequential("module.features.") | {"module.top_layer0.weight": torch.ones(3, 512)}}, ""),
     "mira": ({"model": state(prefix="encoder.") | head("head")}, ""),
     "compiled": ({"state_dict": state(prefix="_orig_mod.module.")}, ""),
 }

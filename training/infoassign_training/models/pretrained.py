@@ -32,9 +32,9 @@ class Pretrained:
     features: int
     """Length of the features."""
     image_size: int
-    """Height and width of the images: of our runs, those of the (global) views; else what such networks usually see."""
+    """Height and width of the images, of our runs those of the (global) views, else what such networks usually see."""
     mean: tuple[float, float, float]
-    """Subtracted from the channels, which lie in [0, 1]: that of our run, else ImageNet's; 0 for the grey digits."""
+    """Subtracted from the channels, which lie in [0, 1]; our run's or ImageNet's, and 0 for the grey digits."""
     std: tuple[float, float, float]
     """Divides the channels after that; 1 for the grey digits."""
     sha256: str
@@ -48,7 +48,7 @@ class Pretrained:
     evaluated: bool = False
     """Whether it is the encoder that a run of ours evaluates at its end."""
     classifier: nn.Linear | None = None
-    """What was trained on the features with true classes, if the file has it: the supervised baseline's, or ``fc``."""
+    """What stands on the features in the file, the supervised baseline's head or an ``fc`` of ImageNet's classes."""
 
 
 def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder | None = None) -> Pretrained:
