@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,15 @@ def made(folder: Path, recipe: str = "mira-cifar10", chosen: Any = CIFAR, classe
     return folder
 
 
+@pytest.fixture(autouse=True)
+def tidy(tmp_path: Path) -> Iterator[None]:
+    """Leave no networks behind: pytest keeps the folders of three runs."""
+    yield
+    shutil.rmtree(tmp_path)
+
+
 @pytest.fixture(scope="module")
-def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run of ours with results in it; tests must not change it."""
     folder = made(tmp_path_factory.mktemp("runs") / "cifar")
     results = folder / "evaluations"
@@ -51,15 +60,17 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = {"protocol": "linear", "results": {"top1": 0.4321}, "sha256": "of another checkpoint"}
     (results / "linear.json").write_text(json.dumps(other))
     (results / "torn.json").write_text("{")
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def exported(cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Everything of that run; tests must not change it."""
     out = tmp_path_factory.mktemp("exports") / "cifar"
     export(cifar, out)
-    return out
+    yield out
+    shutil.rmtree(out)
 
 
 def normalised(images: Tensor = IMAGES) -> Tensor:

@@ -140,7 +140,7 @@ def _file(found: Pretrained, form: Format) -> str:
     match form:
         case "torchvision":
             fc = (
-                f"the `fc` that the checkpoint has, of {found.classifier.out_features} classes"
+                f"the `fc` that the checkpoint has, of {found.classifier.out_features} outputs"
                 if found.classifier is not None
                 else "an `fc` of zeros, which is there to be loaded and replaced: no classifier was trained"
             )
@@ -288,7 +288,7 @@ def _results(found: Pretrained, measured: Sequence[Measured]) -> str:
 
 
 def _provenance(found: Pretrained, versions: Mapping[str, Mapping[str, str]]) -> str:
-    facts = [("taken from", found.origin), ("SHA-256 of the checkpoint", f"`{found.sha256}`")]
+    facts = [("taken from", found.origin), ("SHA-256 of the file", f"`{found.sha256}`")]
     facts += [
         (done, ", ".join(f"{name} {version}" for name, version in with_.items())) for done, with_ in versions.items()
     ]
