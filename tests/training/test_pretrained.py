@@ -1,7 +1,8 @@
 """Encoders read from checkpoints of every layout: the same features as where they came from."""
 
 import argparse
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,17 @@ LAYOUTS: Mapping[str, tuple[dict[str, Any], str]] = {
         "backbone",
     ),
     "solo-learn, older": ({"state_dict": state(prefix="encoder.") | head("projector")}, ""),
+    "sela": ({"model": sequential("module.features.") | {"module.top_layer0.weight": torch.ones(3, 512)}}, ""),
     "mira": ({"model": state(prefix="encoder.") | head("head")}, ""),
     "compiled": ({"state_dict": state(prefix="_orig_mod.module.")}, ""),
 }
+
+
+@pytest.fixture(autouse=True)
+def tidy(tmp_path: Path) -> Iterator[None]:
+    """Leave no networks behind: pytest keeps the folders of three runs."""
+    yield
+    shutil.rmtree(tmp_path)
 
 
 def saved(tree: Mapping[str, Any], folder: Path, **options: Any) -> Path:
@@ -179,6 +188,10 @@ def test_options_and_numbers_of_numpy_are_read(tmp_path: Path) -> None:
     """As many releases have them, and without running code."""
     beside = {"args": argparse.Namespace(lr=0.1, out=["a"]), "best": np.float64(0.7), "epoch": np.int64(3)}
     assert read_pretrained(saved({"state_dict": state(), **beside}, tmp_path)).features == 512
+    # NumPy before version 2 gave its parts other names.
+    old = saved({"state_dict": state(), **beside}, tmp_path, _use_new_zipfile_serialization=False)
+    old.write_bytes(old.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert read_pretrained(old).features == 512
 
 
 class Unknown:
@@ -284,6 +297,16 @@ def test_a_run_of_the_digits(finished_run: Any) -> None:
         torch.testing.assert_close(teacher.encoder(images), method.teacher[0](images), rtol=0, atol=1e-6)
     with pytest.raises(WeightsError, match=r"the run has the small-resnet of widths 4, 8, not resnet50"):
         read_pretrained(run.folder, encoder=settings.ResNet())
+
+
+def test_a_run_of_no_epochs_has_its_initial_weights(tmp_path: Path) -> None:
+    chosen = replace(SMALL, epochs=0, seed=3)
+    Started("random", chosen, {}).write(tmp_path / "settings.json")
+    found, method = read_pretrained(tmp_path), built(chosen, some(200)).eval()
+    assert found.origin == "run random after 0 steps"
+    images = some(3).images
+    with torch.no_grad():
+        torch.testing.assert_close(found.encoder(images), method.encoder(images), rtol=0, atol=0)
 
 
 def test_a_run_of_images_has_the_size_and_colours_of_its_views(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | evaluate | throughput | estimate | report | recipes | protocols | pack``.
+"""The command line: ``infoassign pretrain | evaluate | export | report | recipes | protocols | estimate | ...``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -19,6 +19,7 @@ import tyro
 import infoassign
 from infoassign.files import write_text
 from infoassign_training.commands import evaluate as evaluating
+from infoassign_training.commands.export import export
 from infoassign_training.commands.pack import pack
 from infoassign_training.config import Pretraining
 from infoassign_training.data.settings import Digits, named
@@ -331,6 +332,7 @@ def _other(arguments: Sequence[str]) -> None:
         "recipes": recipes,
         "protocols": evaluating.protocols,
         "pack": pack,
+        "export": export,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,

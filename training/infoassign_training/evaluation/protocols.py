@@ -1,6 +1,7 @@
 """The protocols on frozen features: features in, numbers out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from infoassign_training.evaluation.logistic import Classifier, Regression
 from infoassign_training.evaluation.metrics import measured, precisions
 from infoassign_training.evaluation.settings import Clusters, Knn, Logistic, Svm
 from infoassign_training.evaluation.task import Found, Task, subset, whole
+
+Item = TypeVar("Item")
 
 
 def knn(task: Task, chosen: Knn) -> Found:
@@ -81,10 +84,7 @@ def logistic(task: Task, chosen: Logistic) -> Found:
     judges, judged = features[mask], whole(truth[mask]).numpy()
     best: tuple[float, float, Classifier] | None = None
     start: Classifier | None = None
-    steps = tqdm(
-        sorted(chosen.strengths), desc="penalties", unit="fit", mininterval=pause(), disable=task.place.rank > 0
-    )
-    for strength in steps:
+    for strength in _shown(sorted(chosen.strengths), "penalties", task):
         start = regression.fit(strength, start, max_iterations=chosen.max_iterations)
         score = first(measured(whole(start(judges)).double().numpy(), judged, task.benchmark.metric))
         if best is None or score > best[0]:
@@ -119,6 +119,12 @@ def held_out(images: Images, share: float, seed: int) -> Tensor:
     return torch.from_numpy(held)
 
 
+def _shown(items: Iterable[Item], title: str, task: Task) -> Iterable[Item]:
+    """Show how far the first rank is with some items."""
+    bar: Iterable[Item] = tqdm(items, desc=title, mininterval=pause(), disable=task.place.rank > 0)
+    return bar
+
+
 def first(results: dict[str, float]) -> float:
     """Return the number that counts."""
     return next(iter(results.values()))
@@ -136,9 +142,7 @@ def svm(task: Task, chosen: Svm) -> Found:
     presence = train.presence
     mine = task.place.part(task.classes)
     scores, strengths = torch.zeros(task.classes, len(queries)).double(), torch.zeros(task.classes).double()
-    for number in tqdm(
-        range(mine.start, mine.stop), desc="classes", unit="class", mininterval=pause(), disable=task.place.rank > 0
-    ):
+    for number in _shown(range(mine.start, mine.stop), "classes", task):
         machine, strength = machines.fitted(features, presence[:, number], chosen.strengths, folds=chosen.folds)
         scores[number], strengths[number] = torch.from_numpy(machine.decision_function(queries)), strength
     every = whole(scores[mine]).T.numpy()

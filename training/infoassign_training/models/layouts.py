@@ -200,9 +200,10 @@ def choose(found: Sequence[Found], weights: str, *, usual: str = "") -> Found:
 def _infer(prefix: str, kind: type[Any], tensors: Mapping[str, Tensor]) -> settings.Encoder:
     """Tell from names and shapes which network it is."""
     if kind is settings.AlexNet:
-        filters = len(tensors["features.0.weight"])
+        first = tensors["features.0.weight"]
         for size, channels in CHANNELS.items():
-            if channels[0] == filters and "features.1.running_mean" in tensors:
+            # The kernel, too: other networks, even residual ones, have features and normalise them.
+            if first.shape[0] == channels[0] and first.shape[-1] == 11 and "features.1.running_mean" in tensors:
                 return settings.AlexNet(size="large" if size == "large" else "small")
         raise WeightsError(
             f"what is under {prefix!r} is a network of features and a classifier, but not SeLa's AlexNet"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import IMAGENET_MEAN, IMAGENET_STD, Distortions
 from infoassign_training.engine.checkpoint import FORMAT, VERSION
 from infoassign_training.engine.run import Run
+from infoassign_training.methods.build import build
 from infoassign_training.models import settings
 from infoassign_training.models.layouts import Found, choose, described, find, size_of
 from infoassign_training.models.weight_files import BETWEEN, WeightsError, flatten, read_tree
@@ -32,21 +34,23 @@ class Pretrained:
     features: int
     """Length of the features."""
     image_size: int
-    """Height and width of the images: of our runs, those of the (global) views; else what such networks usually see."""
+    """Height and width of the images, of our runs those of the (global) views, else what such networks usually see."""
     mean: tuple[float, float, float]
-    """Subtracted from the channels, which lie in [0, 1]: that of our run, else ImageNet's; 0 for the grey digits."""
+    """Subtracted from the channels, which lie in [0, 1]; our run's or ImageNet's, and 0 for the grey digits."""
     std: tuple[float, float, float]
     """Divides the channels after that; 1 for the grey digits."""
     sha256: str
-    """Of the file, in hexadecimal."""
+    """Of the file, in hexadecimal; of the settings, if a run of no epochs saved nothing else."""
     origin: str
     """Where in which file or run the weights were, in words."""
     recipe: str | None = None
     """Of our runs."""
     pretraining: Pretraining | None = None
     """Of our runs."""
+    evaluated: bool = False
+    """Whether it is the encoder that a run of ours evaluates at its end."""
     classifier: nn.Linear | None = None
-    """What was trained on the features with true classes, if the file has it: the supervised baseline's, or ``fc``."""
+    """What stands on the features in the file, the supervised baseline's head or an ``fc`` of ImageNet's classes."""
 
 
 def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder | None = None) -> Pretrained:
@@ -75,18 +79,10 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
     Of how images are padded in the first convolution a file says nothing. For stems of small images it is taken to be
     1, as in our recipes; MIRA's code and solo-learn have 2, so that their features come out a little different.
     """
-    path = path.expanduser()
-    file = path
-    if path.is_dir():
-        run = Run(path)
-        run.read()  # says so if it is no run's
-        file = run.checkpoint
-        if not file.exists():
-            raise WeightsError(f"the run in {path} has no {file.name} yet")
-    tree, sha256 = read_tree(file)
+    file, tree, digest = _read(path.expanduser())
     try:
         if tree.get("format") == FORMAT:
-            return _of_run(file, tree, sha256, weights, encoder)
+            return _of_run(file, tree, digest, weights, encoder)
         found = choose(find(dict(flatten(tree)), encoder), weights)
         size = size_of(found.settings)
         network, features = found.build(size)
@@ -99,14 +95,29 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
         image_size=size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        sha256=sha256,
+        sha256=digest,
         origin=_place(found),
         classifier=_classifier(found.tensors, "fc", features, IMAGENET_CLASSES),
     )
 
 
+def _read(path: Path) -> tuple[Path, dict[str, Any], str]:
+    """Return the file that is read, what it holds and its checksum."""
+    if not path.is_dir():
+        return path, *read_tree(path)
+    run = Run(path)
+    chosen = run.read().settings
+    if run.checkpoint.exists():
+        return run.checkpoint, *read_tree(run.checkpoint)
+    if chosen.epochs:
+        raise WeightsError(f"the run in {path} has no {run.checkpoint.name} yet")
+    # Nothing was trained, so nothing was saved: the initial weights follow from the settings.
+    state = {"format": FORMAT, "step": 0, "method": build(chosen, images=1, classes=1).state_dict()}
+    return run.settings, state, sha256(run.settings.read_bytes()).hexdigest()
+
+
 def _of_run(
-    file: Path, tree: dict[str, Any], sha256: str, weights: str, encoder: settings.Encoder | None
+    file: Path, tree: dict[str, Any], digest: str, weights: str, encoder: settings.Encoder | None
 ) -> Pretrained:
     """Read the encoder of a checkpoint of ours, whose run's settings lie beside it."""
     if tree.get("version", 0) > VERSION:
@@ -130,11 +141,12 @@ def _of_run(
         image_size=chosen.image_size,
         mean=(0.0, 0.0, 0.0) if isinstance(chosen.augmentation, Distortions) else chosen.augmentation.mean,
         std=(1.0, 1.0, 1.0) if isinstance(chosen.augmentation, Distortions) else chosen.augmentation.std,
-        sha256=sha256,
+        sha256=digest,
         origin=f"run {started.recipe} after {tree['step']} steps{which}",
         recipe=started.recipe,
         pretraining=chosen,
-        classifier=_classifier(tree["method"], "head", features) if chosen.method.supervised else None,
+        evaluated=found.name == USUAL,
+        classifier=_classifier(tree["method"], "head", features) if chosen.method.supervised and tree["step"] else None,
     )
 
 
