@@ -266,6 +266,18 @@ def test_what_fails_on_the_way_leaves_what_was_there(
     with pytest.raises(OSError, match="No space"):
         export(cifar, out, ["torchvision"], overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    monkeypatch.undo()
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if ".new-" in path.name:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(cifar, out, ["torchvision"], overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert list(tmp_path.iterdir()) == [out]
 
 
