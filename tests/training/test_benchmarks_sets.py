@@ -1,6 +1,5 @@
 """The sets that encoders are evaluated on: their parts, classes and metrics, and what is told of those not whole."""
 
-import copy
 import pickle
 from collections.abc import Callable
 from itertools import combinations
@@ -26,40 +25,15 @@ from infoassign_training.data.joined import joined
 from infoassign_training.data.packed import pack
 from infoassign_training.data.subsets import Selection, listed, per_class, rows_of
 
-KINDS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN", "stl10": "STL10", "flowers": "Flowers102"}
-WRITERS: dict[str, Callable[..., None]] = {
-    "cifar10": image_files.write_cifar,
-    "cifar100": image_files.write_cifar,
-    "svhn": image_files.write_svhn,
-    "stl10": image_files.write_stl,
-    "imagenet": image_files.write_imagenet,
-    "places205": image_files.write_places205,
-    "places365": image_files.write_places365,
-    "aircraft": image_files.write_aircraft,
-    "caltech101": image_files.write_caltech,
-    "cars": image_files.write_cars,
-    "dtd": image_files.write_dtd,
-    "flowers": image_files.write_flowers,
-    "food101": image_files.write_food,
-    "pets": image_files.write_pets,
-    "sun397": image_files.write_sun,
-    "voc2007": image_files.write_voc,
-}
-
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Lay out a set by name; torchvision is told the checksums of what is made up."""
+    """Lay out a set by name."""
 
     def written(name: str) -> Path:
         root = tmp_path / "root"
         root.mkdir()
-        kinds = [getattr(datasets, KINDS[name])] if name in KINDS else []
-        for kind in kinds:
-            for field in ("train_list", "test_list", "meta", "split_list", "_file_dict"):
-                if hasattr(kind, field):
-                    monkeypatch.setattr(kind, field, copy.deepcopy(getattr(kind, field)))
-        WRITERS[name](root, *kinds)
+        image_files.lay_out(name, root, monkeypatch)
         return root
 
     return written
@@ -120,7 +94,7 @@ def test_every_set_has_its_parts_and_its_metric(write: Callable[[str], Path], na
             assert torch.equal(pixels_of(again, index), pixels_of(part, index))
 
 
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in KINDS or name == "flowers"])
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in image_files.KINDS or name == "flowers"])
 def test_no_image_is_in_two_parts(write: Callable[[str], Path], name: str) -> None:
     root = write(name)
     for a, b in combinations(parts(open_benchmark(f"{name}:{root}")), 2):

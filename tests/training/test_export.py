@@ -56,8 +56,11 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = made(tmp_path_factory.mktemp("runs") / "cifar")
     results = folder / "evaluations"
     results.mkdir()
-    (results / "knn.json").write_text(json.dumps({"protocol": "knn, k 20", "results": {"top1": 0.8125, "of": "it"}}))
-    other = {"protocol": "linear", "results": {"top1": 0.4321}, "sha256": "of another checkpoint"}
+    ours = {"protocol": "knn", "seed": 0, "data": {"name": "cifar10"}, "results": {"top-1": 0.8125}}
+    found = read_pretrained(folder)
+    ours["checkpoint"] = {"sha256": found.sha256, "origin": found.origin}
+    (results / "knn.json").write_text(json.dumps(ours))
+    other = ours | {"checkpoint": {"sha256": "of another checkpoint"}, "results": {"top-1": 0.4321}}
     (results / "linear.json").write_text(json.dumps(other))
     (results / "torn.json").write_text("{")
     yield folder
@@ -142,7 +145,7 @@ def test_the_card_names_recipe_data_settings_and_results(exported: Path, cifar: 
         "| weights | run mira-cifar10 after 700 steps |",
         "| changed from the recipe | epochs 3 (not 1000) |",
         "| `method.prototypes` | 3000 |",
-        "| knn, k 20 | not named | top1 | 0.8125 |",
+        "| knn | cifar10 | top-1 | 0.8125 |",
         "an `fc` of zeros",
         "torch 2.9",
         read_pretrained(cifar).sha256,

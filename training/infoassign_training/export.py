@@ -198,7 +198,7 @@ def _measured(source: Path, found: Pretrained) -> list[Measured]:
     run = Run(source if source.is_dir() else source.parent)
     # What is evaluated at the end of a run is the encoder of its last checkpoint.
     last = source.is_dir() or source.name == run.checkpoint.name
-    return results_in(run, sha256=found.sha256, evaluated=last and found.evaluated)
+    return results_in(run, sha256=found.sha256, origin=found.origin, evaluated=last and found.evaluated)
 
 
 def _versions(source: Path, found: Pretrained) -> dict[str, dict[str, str]]:

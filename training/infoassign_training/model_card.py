@@ -13,6 +13,8 @@ from infoassign_training.config import FREE, Pretraining
 from infoassign_training.data import settings as sources
 from infoassign_training.engine.estimate import EstimateError, images_of
 from infoassign_training.engine.run import Run
+from infoassign_training.evaluation.results import EVALUATIONS, ResultError
+from infoassign_training.evaluation.results import read as read_result
 from infoassign_training.export_files import FILES, Format
 from infoassign_training.models.layouts import described
 from infoassign_training.models.pretrained import IMAGENET_CLASSES, Pretrained
@@ -36,15 +38,15 @@ class Measured:
     value: float
 
 
-def results_in(run: Run, *, sha256: str, evaluated: bool) -> list[Measured]:
+def results_in(run: Run, *, sha256: str, origin: str, evaluated: bool) -> list[Measured]:
     """Read the results that lie in the folder of a run; what is not in the expected form is passed over.
 
     Parameters
     ----------
     run
-        The folder, with ``metrics.json``, and in ``evaluations/`` JSON files that have at least ``results``.
-    sha256
-        Of the checkpoint: evaluations that name another one are left out.
+        The folder, with ``metrics.json``, and in ``evaluations/`` what ``infoassign evaluate`` has written.
+    sha256, origin
+        Of the weights: evaluations of others are left out.
     evaluated
         Whether the weights are those that ``metrics.json`` is of.
     """
@@ -52,15 +54,14 @@ def results_in(run: Run, *, sha256: str, evaluated: bool) -> list[Measured]:
     if evaluated:
         features = _mapping(run.metrics).get("features")
         found += [Measured("at the end of the run", DIGITS, *pair) for pair in _numbers(features)]
-    for path in sorted((run.folder / "evaluations").glob("*.json")):
-        saved = _mapping(path)
-        named = saved.get("sha256")
-        if named == sha256 or (named is None and evaluated):
-            protocol, data = str(saved.get("protocol", path.stem)), saved.get("data", "")
-            found += [
-                Measured(protocol, data if isinstance(data, str) else "", *pair)
-                for pair in _numbers(saved.get("results"))
-            ]
+    for path in sorted((run.folder / EVALUATIONS).glob("*.json")):
+        try:
+            saved = read_result(path)
+        except ResultError:
+            continue
+        if saved["checkpoint"]["sha256"] == sha256 and saved["checkpoint"].get("origin") == origin:
+            protocol, data = saved["protocol"], saved["data"]["name"]
+            found += [Measured(protocol, data, *pair) for pair in _numbers(saved["results"])]
     return found
 
 

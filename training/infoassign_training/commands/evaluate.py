@@ -13,6 +13,7 @@ import tyro
 from infoassign_training.data.benchmark_layouts import SETS, TRANSFER
 from infoassign_training.errors import UserError
 from infoassign_training.evaluation.presets import PROTOCOLS, Protocol
+from infoassign_training.evaluation.results import EVALUATIONS, TABLE, table
 from infoassign_training.evaluation.settings import Settings
 from infoassign_training.threads import set_threads
 
@@ -69,7 +70,6 @@ def run(name: str, options: Sequence[str]) -> None:
 
 def evaluated(name: str, command: Evaluate) -> None:
     """Evaluate on one data set after the other, and print the results as a table."""
-    from infoassign_training.evaluation import results
     from infoassign_training.evaluation.run import evaluate
 
     set_threads(small=list(command.data) == ["digits"])
@@ -93,10 +93,10 @@ def evaluated(name: str, command: Evaluate) -> None:
         found.append(result)
     if os.environ.get("RANK", "0") != "0":
         return
-    sys.stdout.write(f"\n{results.table(result.to_dict() for result in found)}\n")
+    sys.stdout.write(f"\n{table(result.to_dict() for result in found)}\n")
     for result in found:
         sys.stdout.write("".join(f"\n{result.data['name']}: {note}" for note in result.notes))
-    sys.stdout.write(f"\n\nResults: {folder / results.TABLE}\n")
+    sys.stdout.write(f"\n\nResults: {folder / TABLE}\n")
 
 
 def several(name: str, data: Sequence[str]) -> Sequence[str]:
@@ -120,10 +120,9 @@ def beside(checkpoint: Path) -> Path:
     >>> beside(Path("weights/resnet50.pth")).name
     'resnet50-evaluations'
     """
-    if checkpoint.is_dir():
-        return checkpoint / "evaluations"
-    if (checkpoint.parent / "settings.json").is_file():
-        return checkpoint.parent / "evaluations"
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if checkpoint.is_dir() or (folder / "settings.json").is_file():
+        return folder / EVALUATIONS
     return checkpoint.with_name(f"{checkpoint.stem}-evaluations")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from infoassign.files import write_text
 from infoassign_training.errors import UserError
 
+EVALUATIONS = "evaluations"
+"""The folder in that of a run."""
 TABLE = "results.md"
 """The table, beside the files it is made of."""
 
