@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | throughput | estimate | report | recipes | pack``.
+"""The command line: ``infoassign pretrain | throughput | estimate | report | recipes | pack | label``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -18,6 +18,7 @@ import tyro
 
 import infoassign
 from infoassign.files import write_text
+from infoassign_training.commands.label import label
 from infoassign_training.commands.pack import pack
 from infoassign_training.config import Pretraining
 from infoassign_training.data.settings import Digits, named
@@ -327,6 +328,7 @@ def _other(arguments: Sequence[str]) -> None:
         "report": report,
         "recipes": recipes,
         "pack": pack,
+        "label": label,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,

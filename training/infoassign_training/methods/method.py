@@ -163,6 +163,13 @@ class Method(nn.Module, ABC):
         """Return the labels of all training images, shape (T, N), int64, by each of T heads; None if none are kept."""
         return None
 
+    def logits(self, images: Tensor) -> Tensor | None:
+        """Score images (B, C, H, W) for every label, (B, K), in evaluation mode; None if it makes no labels.
+
+        Not divided by a temperature; of several heads those of the first.
+        """
+        return None
+
     def label(self, images: Tensor) -> ia.Assignment | None:
         """Label images (B, C, H, W) as the finished model does, in evaluation mode; None if it makes no labels."""
         return None
