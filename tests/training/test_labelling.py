@@ -80,6 +80,16 @@ def test_labels_of_a_file_are_those_of_the_library_in_memory(
     assert (read_labels(tmp_path / "labels" / "labels.npy", sizes=[12], images=600)[0] == labels).all()
 
 
+def test_the_bounds_of_an_exact_marginal_can_be_left_out(logits: str, labelled: Any) -> None:
+    labels, said = labelled(logits, method="sinkhorn", bounds="never")
+    assert not {"error_bound", "gap"} & set(said)
+    assert said["marginal_error"] <= 1e-4
+    again, more = labelled(logits, out="more", method="sinkhorn")
+    assert (again == labels).all()
+    assert more["error_bound"] < 1e-2
+    assert labelled(logits, out="mira", bounds="never")[1]["error_bound"] <= 1e-4
+
+
 def test_a_temperature_is_the_library_s(logits: str, labelled: Any, tmp_path: Path) -> None:
     labels, said = labelled(logits, beta=0.5, temperature=3.0, tol=1e-6)
     direct = ia.mira(LOGITS, beta=0.5, temperature=3.0, tol=1e-6)
@@ -424,5 +434,5 @@ def test_the_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         run(["label", "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("--clusters", "--checkpoint", "--like", "--balanced", "larger for likelier labels"):
+    for word in ("--clusters", "--checkpoint", "--like", "--balanced", "--bounds"):
         assert word in shown

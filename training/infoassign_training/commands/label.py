@@ -10,18 +10,12 @@ from infoassign_training.labelling.options import Options
 
 
 def label(source: tyro.conf.Positional[str], options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
-    """Label what you have, with a certificate: a file of scores, a file of features, or images and a trained model.
-
-    `infoassign label logits.npy --out labels`, `infoassign label features.npy --clusters 100 --out labels`, or
-    `infoassign label folder:pictures --checkpoint runs/mira --out labels`.
-
-    Files may be bigger than memory. All rows are labelled together, unless --argmax or --like is given;
-    certificate.json says which it was.
+    """Label scores, features, or images by a trained model; all rows together, and with a certificate.
 
     Args:
-        source: A matrix in a file .npy or .safetensors: scores (N, K), larger for likelier labels, or with --prototypes
-            or --clusters features (N, D). With --checkpoint, images: a folder, KIND:WHERE as for `pretrain --data`, or
-            digits.
+        source: A matrix in a file .npy or .safetensors, which may be bigger than memory: scores (N, K), larger for
+            likelier labels, or with --prototypes or --clusters features (N, D). With --checkpoint, images: a folder,
+            KIND:WHERE as for `pretrain --data`, or digits.
     """
     from infoassign import ScoresChangedError
     from infoassign_training.labelling import pipeline

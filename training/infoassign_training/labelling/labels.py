@@ -31,7 +31,7 @@ class Made(NamedTuple):
     """The certificate, for JSON."""
 
 
-def solved(scores: Scores, problem: Problem, *, tol: float, max_sweeps: int, balanced: bool) -> Made:
+def solved(scores: Scores, problem: Problem, *, tol: float, max_sweeps: int, balanced: bool, bounds: bool) -> Made:
     """Solve an assignment for all rows together.
 
     Parameters
@@ -44,6 +44,9 @@ def solved(scores: Scores, problem: Problem, *, tol: float, max_sweeps: int, bal
         See :func:`infoassign.assign`.
     balanced
         Whether the hard labels have the shares exactly, floor or ceiling.
+    bounds
+        Whether to have the gap and the error bounds of an exact marginal, too, which take many passes; those of a
+        finite strength take none.
 
     Raises
     ------
@@ -61,12 +64,6 @@ def solved(scores: Scores, problem: Problem, *, tol: float, max_sweeps: int, bal
             tol=tol,
             max_sweeps=max_sweeps,
         )
-    hard: dict[str, Any] = {"kind": "likeliest"}
-    if balanced:
-        labels, loss = found.balanced_labels()
-        hard = {"kind": "balanced", "optimality_loss": loss / unit}
-    else:
-        labels = found.labels
     said = {
         "status": found.status.value,
         "advice": found.status.advice,
@@ -74,15 +71,27 @@ def solved(scores: Scores, problem: Problem, *, tol: float, max_sweeps: int, bal
         "tol": tol,
         "max_sweeps": max_sweeps,
         "sweeps": found.sweeps,
-        "gap": found.gap / unit,
-        "error_bound": found.error_bound,
-        "row_error_bound": found.row_error_bound,
         "marginal_error": found.marginal_error,
         "objective": found.objective / unit,
-        "mutual_information": found.mutual_information,
         "perplexity": found.perplexity,
         "problem": problem.to_dict(),
     }
+    with tqdm(desc="pass over the scores again for", unit="part") as bar:
+        bar.set_postfix_str("labels")
+        if balanced:
+            labels, loss = found.balanced_labels()
+            hard: dict[str, Any] = {"kind": "balanced", "optimality_loss": loss / unit}
+        else:
+            labels, hard = found.labels, {"kind": "likeliest"}
+        bar.update()
+        bar.set_postfix_str("mutual information")
+        said["mutual_information"] = found.mutual_information
+        bar.update()
+        if bounds or problem.strength < inf:
+            bar.set_postfix_str("bounds")
+            said["gap"] = found.gap / unit
+            said |= {"error_bound": found.error_bound, "row_error_bound": found.row_error_bound}
+            bar.update()
     labels = np.asarray(labels, dtype=np.int64)
     potential = np.asarray(found.potential, dtype=np.float64) / unit
     said["hard_labels"] = hard | sizes(labels, len(potential))

@@ -27,8 +27,8 @@ class Options:
     clusters: int | None = None
     """The file holds features, (N, D): find so many prototypes for them first (infoassign.estimator)."""
     metric: Metric | None = None
-    """Scores of features f for prototypes p: product <f, p>, which is the default with --prototypes, cosine, or
-    euclidean -|f - p|^2, the default with --clusters, which takes this or cosine."""
+    """What the score of features for a prototype is: their product, the default with --prototypes; their cosine; or,
+    the default with --clusters, euclidean: minus their squared distance. --clusters takes the last two."""
     checkpoint: Path | None = None
     """The words name images: score them by the model of this run (its folder, or a checkpoint in it)."""
     method: Literal["mira", "sinkhorn"] | None = None
@@ -48,6 +48,9 @@ class Options:
     distance of the shares from those asked for."""
     max_sweeps: int = 1000
     """Passes over the scores at most."""
+    bounds: Literal["auto", "always", "never"] = "auto"
+    """Whether the certificate has the gap and the error bounds of sinkhorn, which take many further passes over the
+    scores (those of mira take none). auto: up to 50 million scores."""
     soft: Literal["float16", "float32"] | None = None
     """Write the soft labels, too: plan.npy, (N, K)."""
     balanced: bool = False
@@ -69,8 +72,10 @@ class Options:
     """With --checkpoint: further processes that load images."""
 
 
-SOLVING = ("method", "beta", "epsilon", "balanced", "prior", "tol", "max_sweeps")
+SOLVING = ("method", "beta", "epsilon", "balanced", "prior", "tol", "max_sweeps", "bounds")
 """Options about what is solved."""
+FEW = 50_000_000
+"""Scores of which the bounds are computed without being asked for."""
 OF_CLUSTERS, OF_IMAGES = ("sample", "seed"), ("device", "batch_size", "workers")
 
 

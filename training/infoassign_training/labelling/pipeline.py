@@ -14,7 +14,7 @@ from infoassign.files import write_npy
 from infoassign_training.errors import UserError
 from infoassign_training.labelling import folder, tables
 from infoassign_training.labelling.labels import Made, Scores, at_potential, solved
-from infoassign_training.labelling.options import Options, problem_of, require_consistent, shares_of
+from infoassign_training.labelling.options import FEW, Options, problem_of, require_consistent, shares_of
 from infoassign_training.labelling.problem import Metric, Problem
 from infoassign_training.labelling.scoring import scores_of
 
@@ -94,7 +94,14 @@ def _made(source: Source, options: Options) -> tuple[Made, str]:
         return made, f"potential of {options.like}"
     if options.clusters is None:
         problem = problem_of(options, problem, labels)
-    made = solved(scores, problem, tol=options.tol, max_sweeps=options.max_sweeps, balanced=options.balanced)
+    made = solved(
+        scores,
+        problem,
+        tol=options.tol,
+        max_sweeps=options.max_sweeps,
+        balanced=options.balanced,
+        bounds=options.bounds == "always" or (options.bounds == "auto" and scores.rows * labels <= FEW),
+    )
     return made, "solved"
 
 
