@@ -65,7 +65,7 @@ def write_cifar(root: Path, kind: Any, per_batch: int = 10) -> None:
     label = "fine_labels" if kind.__name__ == "CIFAR100" else "labels"
     for part in (*kind.train_list, *kind.test_list):
         images = np.random.default_rng(len(part[0])).integers(0, 256, (per_batch, 3072), dtype=np.uint8)
-        content = {"data": images, label: list(range(per_batch))}
+        content = {"data": images, label: [number % 10 for number in range(per_batch)]}
         (folder / part[0]).write_bytes(pickle.dumps(content))
         part[1] = calculate_md5(folder / part[0])
     names = [f"class {k}" for k in range(100 if label == "fine_labels" else 10)]
@@ -280,11 +280,11 @@ WRITERS: dict[str, Callable[..., None]] = {
 }
 
 
-def lay_out(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def lay_out(name: str, root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """Write a set by name; torchvision is told the checksums of what is made up."""
     kinds = [getattr(datasets, KINDS[name])] if name in KINDS else []
     for kind in kinds:
         for field in ("train_list", "test_list", "meta", "split_list", "_file_dict"):
             if hasattr(kind, field):
                 monkeypatch.setattr(kind, field, copy.deepcopy(getattr(kind, field)))
-    WRITERS[name](root, *kinds)
+    WRITERS[name](root, *kinds, **options)

@@ -1,10 +1,11 @@
 """The protocols on frozen features: features in, numbers out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
@@ -16,12 +17,13 @@ from infoassign_training.data.joined import joined
 from infoassign_training.engine import ranks
 from infoassign_training.evaluation import clusters as clustering
 from infoassign_training.evaluation import svm as machines
-from infoassign_training.evaluation.features import pause
+from infoassign_training.evaluation.features import features_of, pause
 from infoassign_training.evaluation.knn import weighted_votes
 from infoassign_training.evaluation.logistic import Classifier, Regression
 from infoassign_training.evaluation.metrics import measured, precisions
 from infoassign_training.evaluation.settings import Clusters, Knn, Logistic, Svm
 from infoassign_training.evaluation.task import Found, Task, subset, whole
+from infoassign_training.labelling.models import open_model
 
 Item = TypeVar("Item")
 
@@ -154,23 +156,37 @@ def svm(task: Task, chosen: Svm) -> Found:
 
 def clusters(task: Task, chosen: Clusters) -> Found:
     """Compare labels of the test images with their classes."""
-    classes = whole(task.truth(task.benchmark.test)).numpy()
-    if classes.ndim > 1:
+    truth = whole(task.truth(task.benchmark.test)).numpy()
+    if truth.ndim > 1:
         raise ValueError("clusters are compared with one class an image; these have several")
-    labels, chosen_head = KINDS[chosen.of](task, chosen)
-    notes = (f"{len(np.unique(labels))} labels are in use, of {task.classes} classes",)
-    return Found(clustering.agreement(classes, labels), chosen_head, notes)
+    labels, said = _k_means(task, chosen) if chosen.of == "k-means" else _likeliest(task, chosen)
+    notes = (said, f"{len(np.unique(labels))} labels are in use; there are {task.classes} classes")
+    return Found(clustering.agreement(truth, labels), notes=notes)
 
 
-def _k_means(task: Task, chosen: Clusters) -> tuple[np.ndarray, dict[str, float | str]]:
+def _k_means(task: Task, chosen: Clusters) -> tuple[NDArray[np.int64], str]:
     train = whole(task.features(task.benchmark.train, chosen, "training images")).numpy()
     test = whole(task.features(task.benchmark.test, chosen, "test images")).numpy()
     labels = np.zeros(len(test), dtype=np.int64)
     if task.place.rank == 0:
         found = KMeans(task.classes, n_init=20, random_state=chosen.seed).fit(normalize(train))
         labels = found.predict(normalize(test)).astype(np.int64)
-    return ranks.of_first(torch.from_numpy(labels).to(task.device)).cpu().numpy(), {"clusters": float(task.classes)}
+    labels = ranks.of_first(torch.from_numpy(labels).to(task.device)).cpu().numpy()
+    return labels, f"k-means with {task.classes} clusters, the best of 20 starts by its own criterion"
 
 
-KINDS: dict[str, Callable[[Task, Clusters], tuple[np.ndarray, dict[str, float | str]]]] = {"k-means": _k_means}
-"""Whose labels."""
+def _likeliest(task: Task, chosen: Clusters) -> tuple[NDArray[np.int64], str]:
+    if task.pretrained.pretraining is None:
+        raise ValueError("the labels of a run of ours are compared; of others' weights take clusters-k-means")
+    method = open_model(task.checkpoint).method.to(task.device)
+    drawn = int(np.random.default_rng(chosen.seed).integers(2**31))
+    heads = []
+
+    def forward(images: Tensor) -> list[Tensor]:
+        every = method.logits(images)
+        heads.append(len(every))
+        return [every[drawn % len(every)]]
+
+    (scores,) = features_of(forward, task.benchmark.test, task.look(chosen), "test images")
+    head = f"head {drawn % heads[0]} of {heads[0]}, drawn with seed {chosen.seed}" if heads[0] > 1 else "its one head"
+    return whole(scores.argmax(dim=1)).numpy(), f"the model's likeliest labels, by {head}"

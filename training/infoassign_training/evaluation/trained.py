@@ -7,6 +7,7 @@ from torch import Tensor
 
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.augmentations import Distortions, Plain
+from infoassign_training.data.build import images_of
 from infoassign_training.data.evaluation_views import ten_crops
 from infoassign_training.data.images import Images
 from infoassign_training.data.settings import Evaluated
@@ -132,6 +133,11 @@ def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evalu
 
 def trained(task: Task, settings: Pretraining, *, resume: bool, overwrite: bool) -> Classifying:
     """Train to the end, from wherever the run in the folder is; all ranks call this together."""
+    source = images_of(settings.data)
+    if settings.batch_size > len(source):
+        raise ValueError(
+            f"protocol.batch-size {settings.batch_size} is larger than the {len(source)} labelled images; take a smaller one"
+        )
     feed = feed_of(settings, task.place, task.device)
     begun = resume and Run(task.folder).checkpoint.exists()
     method = build(settings, images=feed.images, classes=feed.classes)

@@ -56,7 +56,11 @@ class DeepCluster(Method):
         return self.targets
 
     @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Score images (B, C, H, W) by the head, (B, K)."""
+        self.eval()
+        return [self.head(self.encoder(images))]
+
     def label(self, images: Tensor) -> ia.Assignment:
         """Label images (B, C, H, W) by the head's probabilities."""
-        self.eval()
-        return ia.mira(self.head(self.encoder(images)), beta=0)
+        return ia.mira(self.logits(images)[0], beta=0)

@@ -167,6 +167,13 @@ class Method(nn.Module, ABC):
         """Return the labels of all training images, shape (T, N), int64, by each of T heads; None if none are kept."""
         return None
 
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Score images (B, C, H, W) for the labels of every head, each (B, K_t), in evaluation mode; none without labels.
+
+        Not divided by a temperature.
+        """
+        return []
+
     def label(self, images: Tensor) -> ia.Assignment | None:
         """Label images (B, C, H, W) as the finished model does, in evaluation mode; None if it makes no labels."""
         return None

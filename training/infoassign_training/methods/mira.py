@@ -83,10 +83,14 @@ class Mira(Method):
         )
 
     @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Score images (B, C, H, W) by the student, with running statistics: cosines, (B, K)."""
+        self.eval()
+        return [self.prototypes(self.projector(self.encoder(images)))]
+
     def label(self, images: Tensor) -> ia.Assignment:
         """Label images (B, C, H, W) as a finished model does: student, running statistics, last beta."""
-        self.eval()
-        return self.assign(self.prototypes(self.projector(self.encoder(images))), self.settings.beta_end)
+        return self.assign(self.logits(images)[0], self.settings.beta_end)
 
     def _until(self) -> dict[str, Any]:
         steps = self.settings.iterations

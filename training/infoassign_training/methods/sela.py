@@ -58,10 +58,15 @@ class Sela(Method):
         return self.targets
 
     @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Score images (B, C, H, W) by every head, each (B, K_t)."""
+        self.eval()
+        found: list[Tensor] = self.heads(self.encoder(images))
+        return found
+
     def label(self, images: Tensor) -> ia.Assignment:
         """Label images (B, C, H, W) by the first head, with equal shares."""
-        self.eval()
-        return self._solved(self.heads(self.encoder(images))[0], self.potentials.new_zeros(self.settings.heads[0]))
+        return self._solved(self.logits(images)[0], self.potentials.new_zeros(self.settings.heads[0]))
 
     def _label_at_random(self) -> None:
         """Deal every label out as often as any other, the same to all ranks."""

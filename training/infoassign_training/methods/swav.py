@@ -62,10 +62,14 @@ class Swav(Method):
         )
 
     @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Score images (B, C, H, W) with running statistics: cosines, (B, K)."""
+        self.eval()
+        return [self.prototypes(self.projector(self.encoder(images)))]
+
     def label(self, images: Tensor) -> ia.Assignment:
         """Label images (B, C, H, W) as in training, with running statistics."""
-        self.eval()
-        return self.assign(self.prototypes(self.projector(self.encoder(images))))
+        return self.assign(self.logits(images)[0])
 
     def _labelled(self, projections: Tensor, view: int, *, use: bool) -> ia.Assignment:
         kept = self.queue[view]

@@ -73,10 +73,15 @@ class Transfer(Method):
         return Step(labels + rotation, parts=parts, watched=watched)
 
     @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Score images (B, C, H, W) by every head, each (B, K_t)."""
+        self.eval()
+        found: list[Tensor] = self.heads(self.encoder(images))
+        return found
+
     def label(self, images: Tensor) -> ia.Assignment:
         """Label images (B, C, H, W) by the first head's probabilities."""
-        self.eval()
-        return ia.mira(self.heads(self.encoder(images))[0], beta=0)
+        return ia.mira(self.logits(images)[0], beta=0)
 
 
 def turned(images: Tensor) -> Tensor:

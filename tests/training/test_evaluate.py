@@ -1,0 +1,277 @@
+"""Every protocol from a checkpoint and files on disk to a file of results, in one process."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import digit_runs
+import image_files
+import numpy as np
+import pytest
+import torch
+import torchvision
+from evaluations import DATA, SMALL, checkpoint_of, evaluated
+
+from infoassign_training import pipeline
+from infoassign_training.cli import run
+from infoassign_training.data.benchmark_layouts import TRANSFER
+from infoassign_training.data.digits import digits
+from infoassign_training.errors import UserError
+from infoassign_training.evaluation import results
+from infoassign_training.evaluation.clusters import agreement
+from infoassign_training.evaluation.metrics import top
+from infoassign_training.evaluation.presets import PROTOCOLS
+from infoassign_training.evaluation.run import evaluate
+from infoassign_training.evaluation.settings import Clusters, Knn, Linear
+from infoassign_training.labelling.models import open_model
+from infoassign_training.methods import settings as methods
+from infoassign_training.models.alexnet import AlexNet
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints of a residual network and of an AlexNet, neither trained."""
+    return checkpoint_of(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.mark.parametrize("protocol", SMALL)
+def test_every_protocol_runs_end_to_end(
+    protocol: str, weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = DATA[protocol]
+    root = tmp_path / "data"
+    root.mkdir()
+    image_files.lay_out(name, root, monkeypatch)
+    found = evaluated(protocol, weights, f"{name}:{root}", tmp_path / "out")
+    assert all(0 <= value <= 1 for value in found.results.values())
+    (path,) = (tmp_path / "out").glob("*.json")
+    saved = json.loads(path.read_text())
+    assert saved["results"] == dict(found.results)
+    assert saved["checkpoint"]["sha256"] == results.read(path)["checkpoint"]["sha256"]
+    assert len(saved["checkpoint"]["sha256"]) == len(saved["protocol_sha256"]) == 64
+    assert saved["seed"] == 0
+    assert protocol in (tmp_path / "out" / results.TABLE).read_text()
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_the_transfer_sets_are_scored_by_their_own_metrics(
+    name: str, weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_files.lay_out(name, tmp_path, monkeypatch, **({"per_batch": 20} if name == "cifar100" else {}))
+    found = evaluated("transfer", weights, f"{name}:{tmp_path}", tmp_path / "out")
+    metric = {"voc2007": "11-point-map"}.get(name, "mean-per-class")
+    top_1 = ("cars", "cifar10", "cifar100", "dtd", "food101", "sun397")
+    assert next(iter(found.results)) == found.data["metric"] == ("top-1" if name in top_1 else metric)
+    assert found.chosen["C"] in SMALL["transfer"].strengths  # type: ignore[union-attr]
+
+
+def test_knn_is_what_the_runs_own_evaluation_says(finished_run: Any, tmp_path: Path) -> None:
+    found = evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    assert found.results["top-1"] == pytest.approx(finished_run.scores["features"]["knn"])
+    assert found.data["train"] == 1347
+    assert found.data["test"] == 450
+
+
+def test_label_subsets_say_how_they_were_drawn(finished_run: Any, tmp_path: Path) -> None:
+    found = evaluate("knn-10", PROTOCOLS["knn-10"].settings, finished_run.folder, "digits", tmp_path)
+    assert "136 images, 0.1 of every class, drawn with seed 0" in found.notes[0]
+    other = evaluate("knn-10", replace(PROTOCOLS["knn-10"].settings, seed=1), finished_run.folder, "digits", tmp_path)
+    assert other.results != found.results
+    assert {path.name for path in tmp_path.glob("*.json")} == {"knn-10-digits.json", "knn-10-digits-seed1.json"}
+
+
+def test_a_list_of_images_is_followed(weights: dict[str, Path], tmp_path: Path) -> None:
+    image_files.write_imagenet(tmp_path / "data")
+    listed = tmp_path / "some.txt"
+    listed.write_text("".join(f"{name}_1.JPEG\n" for name in image_files.CLASSES))
+    chosen = Knn(labelled_list=str(listed), crop=32, neighbours=(1,))
+    found = evaluate("knn", chosen, weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+    assert found.notes[0] == "labels of the 3 images in some.txt"
+    # The images of the test part are those of the training part; of each class one of four is known.
+    assert found.results["top-1"] >= 0.25
+
+
+def test_the_rate_is_chosen_without_the_test_images(finished_run: Any, tmp_path: Path) -> None:
+    """A rate that ruins is not chosen; and turning the test classes over changes the score, not the choice."""
+    chosen = Linear(epochs=2, batch_size=128, learning_rates=(1e-6, 0.5), held_out=0.1)
+    found = evaluate("linear", chosen, finished_run.folder, "digits", tmp_path / "a")
+    assert found.chosen["learning rate"] == 0.5
+    by = {name: value for name, value in found.chosen.items() if name.startswith("held-out")}
+    assert by["held-out top-1 at rate 0.5"] > by["held-out top-1 at rate 1e-06"]
+    assert found.results["top-1"] > 0.3
+    assert "135 training images" in found.notes[0]
+
+
+def test_linear_probes_are_trained_as_if_alone(finished_run: Any, tmp_path: Path) -> None:
+    """One of three rates, chosen on a part, ends as it does with that rate alone."""
+    together = Linear(epochs=1, batch_size=128, learning_rates=(0.1, 0.2, 0.4))
+    found = evaluate("linear", together, finished_run.folder, "digits", tmp_path / "a")
+    alone = replace(together, learning_rates=(float(found.chosen["learning rate"]),))
+    assert evaluate("linear", alone, finished_run.folder, "digits", tmp_path / "b").results == found.results
+
+
+def test_the_layers_of_an_alexnet_give_the_sizes_of_the_paper() -> None:
+    from infoassign_training.evaluation.probing import layer_sizes
+
+    assert layer_sizes(AlexNet("large")) == [9600, 9216, 9600, 9600, 9216]
+    with pytest.raises(ValueError, match="AlexNet alone"):
+        layer_sizes(torchvision.models.resnet18())
+
+
+def test_absorbing_the_normalisation_changes_no_layer() -> None:
+    """SeLa, app. A.1: the convolutions take it in; in evaluation mode the maps are the same."""
+    torch.manual_seed(0)
+    network = AlexNet("small")
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.weight)
+            torch.nn.init.normal_(layer.bias)
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2.0)
+    network.eval()
+    images = torch.randn(1, 3, 224, 224)
+    layers, absorbed = list(network.features), []
+    for layer, after in zip(layers, [*layers[1:], None], strict=True):
+        if isinstance(layer, torch.nn.Conv2d):
+            assert isinstance(after, torch.nn.BatchNorm2d)
+            absorbed.append(torch.nn.utils.fuse_conv_bn_eval(layer, after))
+        elif not isinstance(layer, torch.nn.BatchNorm2d):
+            absorbed.append(layer)
+    maps = []
+    with torch.no_grad():
+        expected = network.maps(images)
+        for layer in absorbed:
+            images = layer(images)
+            if isinstance(layer, torch.nn.ReLU):
+                maps.append(images.clone())
+    for ours, theirs in zip(expected, maps, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_training_goes_on_where_it_was_cut_off(finished_run: Any, tmp_path: Path) -> None:
+    chosen = Linear(epochs=2, batch_size=128, learning_rates=(0.1,))
+    whole = evaluate("linear", chosen, finished_run.folder, "digits", tmp_path / "whole")
+    out = tmp_path / "cut"
+    from infoassign_training.engine import pretrain
+
+    with pytest.MonkeyPatch.context() as patch:
+        original, calls = pretrain.backward, []
+
+        def backward(*arguments: Any, **named: Any) -> Any:
+            calls.append(None)
+            if len(calls) > 12:
+                raise KeyboardInterrupt
+            return original(*arguments, **named)
+
+        patch.setattr(pretrain, "backward", backward)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate("linear", chosen, finished_run.folder, "digits", out)
+    assert not list(out.glob("*.json"))
+    with pytest.raises(UserError, match="--resume"):
+        evaluate("linear", chosen, finished_run.folder, "digits", out)
+    assert evaluate("linear", chosen, finished_run.folder, "digits", out, resume=True).results == whole.results
+
+
+def test_results_are_not_overwritten_unasked(finished_run: Any, tmp_path: Path) -> None:
+    evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    with pytest.raises(UserError, match="--overwrite"):
+        evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path, overwrite=True)
+
+
+def test_features_that_are_not_finite_name_the_image(weights: dict[str, Path], tmp_path: Path) -> None:
+    """An encoder that overflows on one image."""
+    state = torch.load(weights["resnet"], weights_only=True)
+    state["conv1.weight"] *= 1e38
+    state["bn1.running_var"] *= 0
+    broken = tmp_path / "broken.pth"
+    torch.save(state, broken)
+    image_files.write_imagenet(tmp_path / "data")
+    with pytest.raises(UserError, match=r"not finite, of n01440764"):
+        evaluate("knn", Knn(crop=32), broken, f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+
+
+def test_ten_crops_average_what_one_network_says_of_each(weights: dict[str, Path], tmp_path: Path) -> None:
+    """Written out for one image: five crops and their mirror images, probabilities averaged."""
+    from infoassign_training.evaluation.trained import _mean
+
+    logits = torch.randn(20, 4)
+    expected = torch.stack([logits[:10].softmax(1).mean(0), logits[10:].softmax(1).mean(0)])
+    torch.testing.assert_close(_mean(logits, 10), expected)
+
+
+def test_the_command_says_what_it_found(finished_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--checkpoint", str(finished_run.folder), "--data", "digits", "--out", str(tmp_path / "out")]
+    assert run(["evaluate", "knn", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "| knn      | digits |" in printed
+    assert str(tmp_path / "out" / results.TABLE) in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["knm", "--checkpoint", "x", "--data", "digits"], "did you mean 'knn'"),
+        (["knn", "--checkpoint", "nowhere", "--data", "digits"], "nowhere"),
+        (["knn", "--checkpoint", "RUN", "--data", "imagnet:/x"], "did you mean imagenet"),
+        (["knn", "--checkpoint", "RUN", "--data", "imagenet:/nowhere"], "WHERE/train/n01440764"),
+        (["knn", "--checkpoint", "RUN", "--data", "digits", "--at-once", "0"], "--at-once must be positive"),
+        (["layers", "--checkpoint", "RUN", "--data", "digits"], "AlexNet alone"),
+        (["voc07-svm", "--checkpoint", "RUN", "--data", "digits"], "several classes"),
+        (["knn", "--checkpoint", "RUN", "--data", "digits", "--resume"], "trains nothing"),
+        (["semi-10", "--checkpoint", "RUN", "--data", "digits"], "batch-size"),
+    ],
+)
+def test_what_is_slightly_wrong_is_told(
+    words: list[str], said: str, finished_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(finished_run.folder) if word == "RUN" else word for word in words]
+    assert run(["evaluate", *given, "--out", str(tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["mira", "sela", "deepcluster"])
+def test_labels_of_a_model_are_compared_with_classes(kind: str, tmp_path: Path) -> None:
+    """As the model itself labels the held-out digits; of several heads one that is drawn, the same each time."""
+    chosen = {
+        "mira": methods.Mira(prototypes=12),
+        "sela": methods.Sela(heads=(12, 5)),
+        "deepcluster": methods.DeepCluster(clusters=5),
+    }[kind]
+    settings = digit_runs.with_method(replace(digit_runs.SMALL, epochs=1), chosen)
+    pipeline.pretrain(f"small-{kind}", settings, tmp_path / "run")
+    found = evaluate("clusters", Clusters(), tmp_path / "run", "digits", tmp_path / "out")
+    _, held_out = digits()
+    method = open_model(tmp_path / "run").method
+    heads = [logits.argmax(dim=1).numpy() for logits in method.logits(held_out.images)]
+    drawn = [agreement(held_out.classes.numpy(), labels) for labels in heads]
+    assert dict(found.results) in drawn
+    assert ("drawn with seed 0" in found.notes[0]) == (len(heads) > 1)
+
+
+def test_clusters_of_others_weights_need_k_means(weights: dict[str, Path], tmp_path: Path) -> None:
+    image_files.write_imagenet(tmp_path / "data")
+    with pytest.raises(UserError, match="clusters-k-means"):
+        evaluate("clusters", Clusters(), weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+
+
+def test_values_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["evaluate", "knn", "--checkpoint", "x", "--data", "digits", "--protocol.neighbours", "0"])
+    assert "protocol.neighbours must be positive" in capsys.readouterr().err
+
+
+def test_pixels_of_digits_reach_the_encoder_as_they_were(finished_run: Any) -> None:
+    from infoassign_training.data.digits import digit_images, grey
+
+    train, _ = digits()
+    source = digit_images(train)
+    for index in (0, 7, 1346):
+        torch.testing.assert_close(grey(source.image(index)), train.images[index], rtol=0, atol=0)
+
+
+def test_predictions_that_are_right_score_one() -> None:
+    classes = np.arange(6) % 3
+    assert top(np.eye(3)[classes], classes) == 1

@@ -1,0 +1,212 @@
+"""From what a person names to a folder of labels."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import infoassign as ia
+from infoassign.files import write_npy
+from infoassign_training.errors import UserError
+from infoassign_training.labelling import folder, tables
+from infoassign_training.labelling.labels import Made, Scores, at_potential, solved
+from infoassign_training.labelling.options import FEW, Options, problem_of, require_consistent, shares_of
+from infoassign_training.labelling.problem import Metric, Problem
+from infoassign_training.labelling.scoring import scores_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """Scores, and what there is to say of them."""
+
+    scores: Scores
+    problem: Problem
+    """What is solved where no options say otherwise."""
+    said: dict[str, Any]
+    """For the certificate."""
+    names: Iterable[str] | None = None
+    """Where the images come from."""
+    prototypes: NDArray[Any] | None = None
+    """That features were scored for."""
+
+
+def label(words: str, options: Options) -> dict[str, Any]:
+    """Label what is named, and write everything to a folder.
+
+    Parameters
+    ----------
+    words
+        A file of scores or features; with a checkpoint, images as :func:`infoassign_training.data.settings.named`
+        reads them.
+    options
+        The rest.
+
+    Returns
+    -------
+    dict
+        The certificate, as it is in the folder.
+
+    Raises
+    ------
+    UserError
+        If options, files, images or the folder do not allow it; nothing has been written then.
+    ValueError
+        If scores are not finite, or do not fit a potential.
+    OSError
+        If the disk is full.
+    """
+    require_consistent(options)
+    out = options.out.expanduser()
+    folder.require_free(out, overwrite=options.overwrite)
+    began = time.perf_counter()
+    with folder.appearing(out) as whole:
+        source = _source(words, options, whole.with_name("scores.npy"))
+        made, how = _made(source, options)
+        said = {
+            "made": how,
+            "rows": len(made.labels),
+            "labels": len(made.potential),
+            **made.said,
+            **source.said,
+            "seconds": round(time.perf_counter() - began, 3),
+            "infoassign": ia.__version__,
+        }
+        folder.write(whole, made, said, soft=options.soft, names=source.names, prototypes=source.prototypes)
+    return said
+
+
+def _made(source: Source, options: Options) -> tuple[Made, str]:
+    """Make the labels; return them, and how that was done in words."""
+    scores, problem = source.scores, source.problem
+    labels = scores.like.shape[-1]
+    if options.argmax:
+        temperature = options.temperature or problem.temperature
+        return at_potential(scores, np.zeros(labels), 1.0, temperature), "argmax"
+    if options.like is not None:
+        said, potential, _ = folder.read(options.like.expanduser())
+        _require_same_model(said, source.said, options.like)
+        weights = said["problem"]
+        made = at_potential(scores, potential, float(weights["epsilon"]), float(weights["temperature"]))
+        return made, f"potential of {options.like}"
+    if options.clusters is None:
+        problem = problem_of(options, problem, labels)
+    made = solved(
+        scores,
+        problem,
+        tol=options.tol,
+        max_sweeps=options.max_sweeps,
+        balanced=options.balanced,
+        bounds=options.bounds == "always" or (options.bounds == "auto" and scores.rows * labels <= FEW),
+    )
+    return made, "solved"
+
+
+def _require_same_model(before: dict[str, Any], now: dict[str, Any], like: Path) -> None:
+    """Say so if the potential is of labels of another model."""
+    models = [said["model"] for said in (before, now) if "model" in said]
+    known = [{name: value for name, value in model.items() if name != "path"} for model in models]
+    if len(known) == 2 and known[0] != known[1]:
+        raise UserError(f"{like} was made by another model, {models[0]['path']}; its potential is not this one's")
+
+
+def _source(words: str, options: Options, scores: Path) -> Source:
+    if options.checkpoint is not None:
+        return _images(words, options.checkpoint.expanduser(), options, scores)
+    path = Path(words).expanduser()
+    if path.is_dir() or not path.exists():
+        kind = "is a folder" if path.is_dir() else "is not there"
+        raise UserError(f"{words} {kind}; give a file .npy or .safetensors, or for images --checkpoint RUN, too")
+    table = tables.open_table(path, options.tensor)
+    known = tables.fingerprint(path) | ({"tensor": options.tensor} if options.tensor else {})
+    earlier: tuple[NDArray[Any], Metric] | None = None
+    if options.like is not None:
+        said, _, prototypes = folder.read(options.like.expanduser())
+        if prototypes is not None:
+            earlier = prototypes, said["metric"]
+    if options.prototypes is None and options.clusters is None and earlier is None:
+        return Source(ia.StreamedScores(table), Problem(), {"input": {"kind": "scores", **known}})
+    tables.require_finite(table, path)
+    said = {"input": {"kind": "features", **known}}
+    if options.clusters is not None:
+        return _clustered(table, options.clusters, options, said)
+    if earlier is not None:
+        prototypes, metric = earlier
+    else:
+        assert options.prototypes is not None
+        file = options.prototypes.expanduser()
+        opened = tables.open_table(file)
+        tables.require_finite(opened, file)
+        prototypes, metric = np.asarray(opened[0 : opened.shape[0], :]), options.metric or "product"
+    return Source(scores_of(table, prototypes, metric), Problem(), said | {"metric": metric}, prototypes=prototypes)
+
+
+def _clustered(table: Any, clusters: int, options: Options, said: dict[str, Any]) -> Source:
+    """Find prototypes on as many rows as fit, by the estimator; the problem of all rows is the estimator's."""
+    from infoassign.estimator import InfoAssign
+
+    rows = tables.some_rows(table, options.sample, options.seed)
+    metric: Any = options.metric or "euclidean"
+    epsilon = 0.1 if options.epsilon is None else options.epsilon
+    beta = 2 / 3 if options.beta is None else options.beta
+    method = options.method or "mira"
+    if method == "sinkhorn" and options.beta is not None:
+        raise UserError("--beta is for --method mira; how soft the labels of sinkhorn are is --epsilon")
+    prior = shares_of(options.prior, clusters)
+    model = InfoAssign(
+        clusters,
+        method=method,
+        epsilon=epsilon,
+        beta=beta,
+        prior=prior,
+        metric=metric,
+        random_state=options.seed,
+    ).fit(rows)
+    # Unit vectors are apart by two less twice the cosine.
+    temperature = model.scale_**2 / (2 if metric == "cosine" else 1)
+    strength = float("inf") if method == "sinkhorn" else epsilon * beta / (1 - beta)
+    problem = Problem(method=method, epsilon=epsilon, strength=strength, temperature=temperature, prior=prior)
+    centers = model.cluster_centers_
+    found = {"metric": metric, "clusters": {"rows": len(rows), "seed": options.seed, "objective": model.objective_}}
+    return Source(scores_of(table, centers, metric), problem, said | found, prototypes=centers)
+
+
+def _images(words: str, checkpoint: Path, options: Options, file: Path) -> Source:
+    """Score images by a model; the scores are in a file as long as they are worked on."""
+    from infoassign_training.data.build import images_of
+    from infoassign_training.data.settings import Digits, Folder, named
+    from infoassign_training.engine import ranks
+    from infoassign_training.labelling import models
+
+    model = models.open_model(checkpoint)
+    try:
+        chosen = named(words, Folder())
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    on_digits = isinstance(model.settings.data, Digits)
+    if on_digits != isinstance(chosen, Digits):
+        raise UserError(
+            f"the model of {checkpoint} {'takes the digits alone: label digits' if on_digits else 'takes no digits'}"
+        )
+    source = images_of(chosen)
+    labels = model.method.labels
+    assert labels is not None
+    with ranks.joined(options.device) as (_, device):
+        batches = models.batches(model, source, options.batch_size, options.workers)
+        parts = models.logits(model, batches, len(source), device)
+        write_npy(file, parts, (len(source), labels), np.float32)
+    said = {
+        "input": {"kind": "images", "words": words, "images": len(source)},
+        "model": {
+            "recipe": model.recipe,
+            "method": model.settings.method.kind,
+            "steps": model.steps,
+            **tables.fingerprint(model.path),
+        },
+    }
+    names = (source.origin(index) for index in range(len(source)))
+    scores = ia.StreamedScores(np.load(file, mmap_mode="r"))
+    return Source(scores, models.problem_of(model.settings.method), said, names)
