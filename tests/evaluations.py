@@ -32,7 +32,7 @@ SMALL: dict[str, Settings] = {
     "layers-10-crops": _small("layers-10-crops", epochs=1, batch_size=4),
     "places-music": _small("places-music", **QUICK | {"drops": (1,)}),
     "semi-1": _small("semi-1", **QUICK | {"batch_size": 2}),
-    "semi-10": _small("semi-10", **QUICK | {"batch_size": 2}),
+    "semi-10": _small("semi-10", **QUICK, labelled=0.5),
     "transfer": _small("transfer", crop=32, strengths=(1e-3, 1.0), max_iterations=50),
     "voc07-svm": _small("voc07-svm", crop=32, strengths=(1e-2, 1.0), folds=2),
     "clusters-k-means": _small("clusters-k-means", crop=32),

@@ -33,7 +33,7 @@ def test_pretrain_trains_evaluates_and_says_where_the_report_lies(
     assert "knn" in printed.out
     assert "pixels" in printed.out
     assert "Bottleneck: " in printed.out
-    for shown in ("pretrain", "loss=", "loss/lnK=", "MI=", "clusters="):
+    for shown in ("train", "loss=", "loss/lnK=", "MI=", "clusters="):
         assert shown in printed.err
     saved = json.loads((out / "settings.json").read_text())
     assert saved["settings"]["epochs"] == 1

@@ -135,9 +135,7 @@ def trained(task: Task, settings: Pretraining, *, resume: bool, overwrite: bool)
     """Train to the end, from wherever the run in the folder is; all ranks call this together."""
     source = images_of(settings.data)
     if settings.batch_size > len(source):
-        raise ValueError(
-            f"protocol.batch-size {settings.batch_size} is larger than the {len(source)} labelled images; take a smaller one"
-        )
+        raise ValueError(f"protocol.batch-size {settings.batch_size} is larger than the {len(source)} labelled images")
     feed = feed_of(settings, task.place, task.device)
     begun = resume and Run(task.folder).checkpoint.exists()
     method = build(settings, images=feed.images, classes=feed.classes)

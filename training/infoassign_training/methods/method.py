@@ -168,7 +168,7 @@ class Method(nn.Module, ABC):
         return None
 
     def logits(self, images: Tensor) -> list[Tensor]:
-        """Score images (B, C, H, W) for the labels of every head, each (B, K_t), in evaluation mode; none without labels.
+        """Score images (B, C, H, W) for the labels of every head, (B, K_t) each, in evaluation mode; none without.
 
         Not divided by a temperature.
         """
