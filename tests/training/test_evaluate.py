@@ -180,6 +180,24 @@ def test_results_are_not_overwritten_unasked(finished_run: Any, tmp_path: Path) 
     evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path, overwrite=True)
 
 
+def test_going_on_leaves_results_as_they_are(finished_run: Any, tmp_path: Path) -> None:
+    found = evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    (path,) = tmp_path.glob("*.json")
+    before = path.stat().st_mtime_ns
+    assert evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path, resume=True).results == found.results
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="another protocol"):
+        evaluate("knn", Knn(temperature=0.5), finished_run.folder, "digits", tmp_path, resume=True)
+
+
+def test_a_damaged_file_among_results_is_named_and_stops_nothing(finished_run: Any, tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("{")
+    evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    text = (tmp_path / results.TABLE).read_text()
+    assert "| knn" in text
+    assert "old.json is no result" in text
+
+
 def test_features_that_are_not_finite_name_the_image(weights: dict[str, Path], tmp_path: Path) -> None:
     """An encoder that overflows on one image."""
     state = torch.load(weights["resnet"], weights_only=True)
@@ -219,7 +237,7 @@ def test_the_command_says_what_it_found(finished_run: Any, tmp_path: Path, capsy
         (["knn", "--checkpoint", "RUN", "--data", "digits", "--at-once", "0"], "--at-once must be positive"),
         (["layers", "--checkpoint", "RUN", "--data", "digits"], "AlexNet alone"),
         (["voc07-svm", "--checkpoint", "RUN", "--data", "digits"], "several classes"),
-        (["knn", "--checkpoint", "RUN", "--data", "digits", "--resume"], "trains nothing"),
+        (["knn", "--checkpoint", "RUN", "--data", "digits", "--resume", "--overwrite"], "exclude each other"),
         (["semi-10", "--checkpoint", "RUN", "--data", "digits"], "batch-size"),
     ],
 )

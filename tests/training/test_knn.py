@@ -34,10 +34,10 @@ def brute_force(neighbours: int, temperature: float) -> np.ndarray[Any, Any]:
     return found / found.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("chunk", [7, 4096])
+@pytest.mark.parametrize("cosines", [7, 900, 2**28])
 @pytest.mark.parametrize(("neighbours", "temperature"), [(1, 0.07), (20, 0.07), (50, 0.1), (200, 0.5)])
-def test_votes_are_those_of_the_definition(neighbours: int, temperature: float, chunk: int) -> None:
-    found = votes(BANK, CLASSES, neighbours=(neighbours,), temperature=temperature, chunk=chunk)
+def test_votes_are_those_of_the_definition(neighbours: int, temperature: float, cosines: int) -> None:
+    found = votes(BANK, CLASSES, neighbours=(neighbours,), temperature=temperature, cosines=cosines)
     np.testing.assert_allclose(found[0], brute_force(neighbours, temperature), atol=1e-5)
 
 

@@ -42,7 +42,7 @@ class Evaluate:
     workers: int = 0
     """Further processes, for each that computes, that read images."""
     resume: bool = False
-    """Go on with training that was cut off."""
+    """Go on: leave results that are there as they are, and go on with training that was cut off."""
     overwrite: bool = False
     """Write results anew that are there already."""
 

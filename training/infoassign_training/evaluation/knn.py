@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from infoassign_training.engine import ranks
 
-CHUNK = 4096
-"""Queries at a time; their cosines with a rank's part of the bank are in memory."""
+COSINES = 2**28
+"""How many are in memory at a time, on each rank: a gibibyte of them."""
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def weighted_votes(
     neighbours: Sequence[int],
     temperature: float,
     count: int,
-    chunk: int = CHUNK,
+    cosines: int = COSINES,
 ) -> list[Tensor]:
     r"""Let the nearest neighbours by cosine vote for their classes, each with weight :math:`e^{\cos / \tau}`.
 
@@ -41,8 +41,8 @@ def weighted_votes(
         The tau of the weights (Wu et al., 2018, have sigma).
     count
         Number of classes C.
-    chunk
-        Queries at a time.
+    cosines
+        How many are in memory at a time, on each rank; one query's with the rank's part of the bank at least.
 
     Returns
     -------
@@ -68,10 +68,12 @@ def weighted_votes(
     directions = F.normalize(bank)
     most = max(neighbours)
     found: list[list[Tensor]] = [[] for _ in neighbours]
-    for some in queries.split(chunk):
-        cosines, order = (F.normalize(some) @ directions.T).topk(min(most, len(bank)), dim=1)
+    # All ranks take as many queries at a time.
+    largest = int(ranks.together(torch.tensor([[len(bank)]], device=bank.device)).max())
+    for some in queries.split(max(1, cosines // max(1, largest))):
+        nearest, order = (F.normalize(some) @ directions.T).topk(min(most, len(bank)), dim=1)
         # The nearest of all are among the nearest of each rank.
-        near, order = _of_all(cosines, classes[order], most)
+        near, order = _of_all(nearest, classes[order], most)
         for votes, number in zip(found, neighbours, strict=True):
             weights = ((near[:, :number].double() - 1) / temperature).exp()
             weights = weights / weights.sum(dim=1, keepdim=True)

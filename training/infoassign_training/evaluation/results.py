@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ class Result:
     processes: int = 1
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "Result":
+        """Make a result of what :meth:`to_dict` gave, also by way of JSON."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in tree.items() if name in known})
+
     def to_dict(self) -> dict[str, Any]:
         """Return what is written, with the hash of the protocol's settings and its seed where they are looked for."""
         tree = asdict(self)
@@ -70,7 +76,13 @@ def write(path: Path, result: Result) -> None:
     """Write a result, and the table of all results in its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
-    write_text(path.with_name(TABLE), table(read(other) for other in sorted(path.parent.glob("*.json"))) + "\n")
+    found, strange = [], []
+    for other in sorted(path.parent.glob("*.json")):
+        try:
+            found.append(read(other))
+        except ResultError as error:
+            strange.append(f"\n{error}\n")
+    write_text(path.with_name(TABLE), table(found) + "\n" + "".join(strange))
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from infoassign_training.data.benchmarks import open_benchmark
 from infoassign_training.engine import ranks
 from infoassign_training.errors import UserError
 from infoassign_training.evaluation import protocols, trained
-from infoassign_training.evaluation.results import Result, write
+from infoassign_training.evaluation.results import Result, hash_of, read, write
 from infoassign_training.evaluation.settings import Settings
 from infoassign_training.evaluation.task import Found, Task
 from infoassign_training.models.pretrained import read_pretrained
@@ -79,7 +79,8 @@ def evaluate(
     workers
         Further processes for each that read images.
     resume, overwrite
-        What to do if training was begun, or there is a result: go on, or begin anew. Without either that is an error.
+        What to do if training was begun, or there is a result: go on, and leave the result as it is; or begin anew.
+        Without either that is an error.
 
     Raises
     ------
@@ -87,8 +88,13 @@ def evaluate(
         If the checkpoint, the data or the settings do not allow it; the message says what to do.
     """
     path = file_of(folder, protocol, words, weights, chosen.seed)
-    if path.exists() and not overwrite:
-        raise EvaluationError(f"{path} is there already; write it anew with --overwrite, or elsewhere with --out")
+    if resume and overwrite:
+        raise EvaluationError("--resume and --overwrite exclude each other: one goes on, the other begins anew")
+    if path.exists() and not (resume or overwrite):
+        raise EvaluationError(
+            f"{path} is there already; leave it as it is with --resume, write it anew with --overwrite, or elsewhere"
+            " with --out"
+        )
     begun = time.perf_counter()
     try:
         with ranks.joined(device) as (place, chosen_device):
@@ -104,10 +110,10 @@ def evaluate(
                 workers=workers,
                 folder=path.with_suffix(""),
             )
+            if path.exists() and resume:
+                return _found_before(path, chosen, task)
             if chosen.kind in TRAINED:
                 found = TRAINED[chosen.kind](task, chosen, resume=resume, overwrite=overwrite)
-            elif resume:
-                raise EvaluationError(f"{protocol} trains nothing that --resume could go on with")
             else:
                 found = FROZEN[chosen.kind](task, chosen)
             result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
@@ -129,13 +135,31 @@ TRAINED: Mapping[str, Callable[..., Found]] = {"linear": trained.linear, "fine-t
 """With runs of their own, by kind."""
 
 
+def _found_before(path: Path, chosen: Settings, task: Task) -> Result:
+    """Return the result that is there, if it is of the same protocol and checkpoint."""
+    tree = read(path)
+    asked = {"protocol": hash_of(_settings(chosen)), "checkpoint": task.pretrained.sha256}
+    there = {"protocol": tree.get("protocol_sha256"), "checkpoint": tree["checkpoint"].get("sha256")}
+    differing = [name for name, value in asked.items() if there[name] != value]
+    if differing:
+        raise EvaluationError(
+            f"{path} is of another {' and another '.join(differing)}; write it anew with --overwrite, or elsewhere with"
+            " --out"
+        )
+    return Result.from_dict(tree)
+
+
+def _settings(chosen: Settings) -> dict[str, Any]:
+    return {"kind": chosen.kind, **asdict(chosen)}
+
+
 def _result(protocol: str, chosen: Settings, task: Task, found: Found, seconds: float) -> Result:
     benchmark = task.benchmark
     data = {"train": benchmark.train, "validation": benchmark.validation, "test": benchmark.test}
     modules = (infoassign, torch, torchvision, numpy, sklearn)
     return Result(
         protocol=protocol,
-        settings={"kind": chosen.kind, **asdict(chosen)},
+        settings=_settings(chosen),
         checkpoint={
             "path": str(task.checkpoint),
             "sha256": task.pretrained.sha256,
