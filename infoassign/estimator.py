@@ -155,9 +155,9 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         prototypes they are :func:`infoassign.mira` of minus the squared distances at temperature
         ``epsilon / (1 - beta)``. "sinkhorn": exactly as numerous (rho infinite), :func:`infoassign.sinkhorn`.
     epsilon
-        How soft the labels are, > 0, in units of sigma, twice the largest variance along a direction, of which the
-        labels do not depend on the scale of `X`. From 1 on, all Euclidean prototypes are one; below about 0.1 it
-        matters little.
+        How soft the labels are, > 0, in units of sigma, twice the largest variance along a direction; so they do not
+        depend on the scale of `X`. From 1 on, nothing drives Euclidean prototypes apart that are all at the mean; where
+        it is small, it matters little (see the documentation for what was measured).
     beta
         For "mira": in [0, 1); at 0 the shares have no price, near 1 they are as for "sinkhorn".
     prior

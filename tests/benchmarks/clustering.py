@@ -5,7 +5,8 @@
 All 1797 digits of scikit-learn: their pixels, and the features of an encoder that `digits-mira` trained on 1347 of
 them, once (in a temporary folder, or the run in --run). Balanced as they come, and with classes subsampled to shares
 that fall exponentially by 10, in an order that the seed draws. One thread; for every seed the methods take turns in one
-process, each with ten runs from k-means++. Writes docs/measured/clustering.json and clustering.md.
+process, each with ten runs from k-means++. And 50,000 rows around 100 centres, one run each, to see how the times
+grow. Writes docs/measured/clustering.json and clustering.md.
 """
 
 import argparse
@@ -38,17 +39,17 @@ from infoassign_training.methods.build import build
 from infoassign_training.recipes import RECIPES
 
 MEASURED = Path(__file__).parents[2] / "docs" / "measured"
-CLASSES, RATIO, RUNS = 10, 10, 10
-Make = Callable[[int, list[float]], Any]
+CLASSES, RATIO = 10, 10
+Make = Callable[..., Any]
 METHODS: dict[str, Make] = {
-    "k-means": lambda seed, _: KMeans(CLASSES, n_init=RUNS, random_state=seed),
-    "mira": lambda seed, _: InfoAssign(CLASSES, n_init=RUNS, random_state=seed),
-    "sinkhorn": lambda seed, _: InfoAssign(CLASSES, method="sinkhorn", n_init=RUNS, random_state=seed),
-    "mira, true shares": lambda seed, r: InfoAssign(CLASSES, prior=r, n_init=RUNS, random_state=seed),
-    "sinkhorn, true shares": lambda seed, r: InfoAssign(
-        CLASSES, method="sinkhorn", prior=r, n_init=RUNS, random_state=seed
-    ),
+    "k-means": lambda shares, **options: KMeans(**options),
+    "mira": lambda shares, **options: InfoAssign(**options),
+    "sinkhorn": lambda shares, **options: InfoAssign(method="sinkhorn", **options),
+    "mira, true shares": lambda shares, **options: InfoAssign(prior=shares, **options),
+    "sinkhorn, true shares": lambda shares, **options: InfoAssign(method="sinkhorn", prior=shares, **options),
 }
+EQUAL = ("k-means", "mira", "sinkhorn")
+"""Those that know nothing of the shares."""
 
 
 def features(run: Path, images: torch.Tensor) -> np.ndarray:
@@ -74,10 +75,18 @@ def tail(classes: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-def measured(data: np.ndarray, classes: np.ndarray, make: Make, seed: int) -> dict[str, float]:
+def mixture(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return 50,000 rows in 64 dimensions around 100 centres, sqrt 2 standard deviations apart by coordinate."""
+    random = np.random.default_rng(seed)
+    classes = random.integers(0, 100, 50_000)
+    rows = random.normal(size=(100, 64))[classes] + random.normal(size=(50_000, 64))
+    return rows.astype(np.float32), classes
+
+
+def measured(data: np.ndarray, classes: np.ndarray, make: Make, seed: int, runs: int = 10) -> dict[str, float]:
     """Cluster once; return the agreement with the classes and the seconds."""
-    shares = (np.bincount(classes) / len(classes)).tolist()
-    model = make(seed, shares)
+    counts = np.bincount(classes)
+    model = make((counts / len(classes)).tolist(), n_clusters=len(counts), n_init=runs, random_state=seed)
     began = perf_counter()
     labels = model.fit_predict(data)
     seconds = perf_counter() - began
@@ -115,7 +124,7 @@ def main() -> None:
     kinds = {"pixels": raw.data.astype(np.float32), "trained": learnt, "trained, unit length": learnt / lengths}
     found: list[dict[str, Any]] = []
     for kind, data in kinds.items():
-        for balance, methods in (("balanced", list(METHODS)[:3]), (f"long tail, {RATIO} : 1", list(METHODS))):
+        for balance, methods in (("balanced", EQUAL), (f"long tail, {RATIO} : 1", list(METHODS))):
             lines: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
             for seed in range(options.seeds):
                 rows = np.arange(len(data)) if balance == "balanced" else tail(raw.target, seed)
@@ -124,6 +133,15 @@ def main() -> None:
             found += [
                 {"features": kind, "classes": balance, "method": name, "runs": runs} for name, runs in lines.items()
             ]
+    large: dict[str, list[dict[str, float]]] = {name: [] for name in EQUAL}
+    for seed in range(options.seeds):
+        data, classes = mixture(seed)
+        for name in EQUAL:
+            # What is compiled on first use is not to be in the time.
+            measured(data[:2000], classes[:2000], METHODS[name], seed, runs=1)
+            large[name].append(measured(data, classes, METHODS[name], seed, runs=1))
+    about = {"features": "50,000 x 64 normal", "classes": "100, balanced; one run"}
+    found += [about | {"method": name, "runs": runs} for name, runs in large.items()]
     versions = f"python {platform.python_version()}, NumPy {np.__version__}, scikit-learn {sklearn.__version__}"
     title = f"One thread; {versions}. Medians of {options.seeds} seeds, and the least and the largest."
     options.out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,23 @@ def test_the_table_of_methods_has_medians_and_ranges() -> None:
     assert [each["seed"] for each in todo if each["recipe"] == "digits-mira" and not each["changes"]] == [3]
     # A run that is in several tables is made once.
     assert len({digits.key(each) for each in todo}) == len(todo)
+
+
+def test_the_table_of_clusterings_has_medians_and_ranges() -> None:
+    clustering = pytest.importorskip("clustering", reason="training is an extra")
+    runs = [{"seed": seed, "nmi": 0.9 + seed / 100, "ari": 0.8, "seconds": 1.0 + seed} for seed in range(3)]
+    found = [{"features": "pixels", "classes": "balanced", "method": "mira", "runs": runs}]
+    lines = clustering.table(found, "Here.").splitlines()
+    assert lines[0] == "Here."
+    assert lines[4] == "| pixels | balanced | mira | 0.910 (0.900 to 0.920) | 0.800 (0.800 to 0.800) | 2.00 |"
+    kept = json.loads((ROOT / "docs" / "measured" / "clustering.json").read_text())
+    shown = (ROOT / "docs" / "measured" / "clustering.md").read_text()
+    assert clustering.table(kept["lines"], kept["about"]) == shown
+    # A tail holds no row twice, and of the rarest class a tenth of the commonest.
+    classes = np.repeat(np.arange(10), 100)
+    rows = clustering.tail(classes, 0)
+    assert len(set(rows.tolist())) == len(rows)
+    assert sorted(np.bincount(classes[rows]))[::9] == [10, 100]
 
 
 def test_every_run_of_the_studies_has_settings_that_can_be_made() -> None:

@@ -268,8 +268,8 @@ def untrained(settings: Pretraining, run: Path, images: int) -> Path:
     return run
 
 
-@pytest.mark.parametrize("method", [methods.Swav(prototypes=6, queue=0), methods.Sela(heads=(6, 4))])
-def test_a_folder_of_images_is_scaled_cut_and_labelled(method: Any, labelled: Any, tmp_path: Path) -> None:
+def image_run(folder: Path, method: Any) -> Path:
+    """Write a run with initial weights that takes pictures."""
     views = augmentations.Swav(global_size=16, local_views=0) if method.projects else augmentations.Sela(global_size=16)
     settings = replace(
         with_method(SMALL, method),
@@ -277,16 +277,31 @@ def test_a_folder_of_images_is_scaled_cut_and_labelled(method: Any, labelled: An
         augmentation=views,
         encoder=ResNet(name="resnet18", cifar_stem=True),
     )
+    return untrained(settings, folder, images=50)
+
+
+@pytest.mark.parametrize("method", [methods.Swav(prototypes=6, queue=0), methods.Sela(heads=(6, 4))])
+def test_a_folder_of_images_is_scaled_cut_and_labelled(method: Any, labelled: Any, tmp_path: Path) -> None:
     for number in range(7):
         write_image(tmp_path / "pictures" / f"{number}.png", seed=number, height=20, width=30)
-    run = untrained(settings, tmp_path / "run", images=50)
-    labels, said = labelled(f"folder:{tmp_path / 'pictures'}", checkpoint=run, batch_size=3, balanced=True)
+    run = image_run(tmp_path / "run", method)
+    labels, said = labelled(str(tmp_path / "pictures"), checkpoint=run, batch_size=3, balanced=True)
     assert np.ptp(np.bincount(labels, minlength=6)) == 1
     assert said["problem"]["method"] == "sinkhorn"
     listed = (tmp_path / "labels" / "labels.csv").read_text().splitlines()
     assert listed[1] == f"0.png,{labels[0]}"
     with pytest.raises(UserError, match="takes no digits"):
         labelled("digits", out="x", checkpoint=run)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.deep)])
+def test_an_image_that_is_broken_is_named_and_nothing_is_written(workers: int, labelled: Any, tmp_path: Path) -> None:
+    write_image(tmp_path / "pictures" / "good.png", seed=0)
+    (tmp_path / "pictures" / "bad.png").write_text("no image")
+    run = image_run(tmp_path / "run", methods.Sela(heads=(6, 4)))
+    with pytest.raises(UserError, match=r"^/.*/bad\.png cannot be decoded"):
+        labelled(str(tmp_path / "pictures"), checkpoint=run, workers=workers)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "run"]
 
 
 def test_an_image_of_the_size_is_as_it_is() -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import Distortions, MultiCrop
 from infoassign_training.data.digits import digits
-from infoassign_training.data.images import Images
+from infoassign_training.data.images import Images, ImagesError
 from infoassign_training.data.views import normalised
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.run import Run
@@ -123,8 +123,12 @@ def batches(model: Model, source: Images | None, batch_size: int, workers: int) 
         yield from digits()[0].images.split(batch_size)
         return
     assert source is not None
-    for images in DataLoader(Evaluated(source, augmentation), batch_size=batch_size, num_workers=workers):
-        yield normalised(images, augmentation)
+    try:
+        for images in DataLoader(Evaluated(source, augmentation), batch_size=batch_size, num_workers=workers):
+            yield normalised(images, augmentation)
+    except ImagesError as error:
+        # From a worker it comes with the worker's traceback in its message.
+        raise ImagesError(str(error).strip().rpartition(f"{ImagesError.__name__}: ")[2]) from error
 
 
 def logits(model: Model, images: Iterator[Tensor], count: int, device: torch.device) -> Iterator[NDArray[Any]]:
