@@ -59,4 +59,10 @@ def checkpoint_of(folder: Path) -> dict[str, Path]:
 def evaluated(protocol: str, weights: dict[str, Path], words: str, out: Path) -> Result:
     """Run a small protocol on the network that it is for."""
     chosen = weights["alexnet" if protocol.startswith("layers") else "resnet"]
-    return evaluate(protocol, SMALL[protocol], chosen, words, out, device="cpu", batch_size=16)
+    return on(protocol, SMALL[protocol], chosen, words, out)
+
+
+def on(protocol: str, settings: Settings, checkpoint: Path, words: str, out: Path, **options: Any) -> Result:
+    """Evaluate on one data set."""
+    (found,) = evaluate(protocol, settings, checkpoint, [words], out, device="cpu", batch_size=16, **options)
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from evaluations import DATA, SMALL, checkpoint_of, evaluated
+from evaluations import DATA, SMALL, checkpoint_of, evaluated, on
 
 from infoassign_training import pipeline
 from infoassign_training.cli import run
@@ -22,7 +22,6 @@ from infoassign_training.evaluation import results
 from infoassign_training.evaluation.clusters import agreement
 from infoassign_training.evaluation.metrics import top
 from infoassign_training.evaluation.presets import PROTOCOLS
-from infoassign_training.evaluation.run import evaluate
 from infoassign_training.evaluation.settings import Clusters, Knn, Linear
 from infoassign_training.labelling.models import open_model
 from infoassign_training.methods import settings as methods
@@ -67,16 +66,16 @@ def test_the_transfer_sets_are_scored_by_their_own_metrics(
 
 
 def test_knn_is_what_the_runs_own_evaluation_says(finished_run: Any, tmp_path: Path) -> None:
-    found = evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    found = on("knn", Knn(), finished_run.folder, "digits", tmp_path)
     assert found.results["top-1"] == pytest.approx(finished_run.scores["features"]["knn"])
     assert found.data["train"] == 1347
     assert found.data["test"] == 450
 
 
 def test_label_subsets_say_how_they_were_drawn(finished_run: Any, tmp_path: Path) -> None:
-    found = evaluate("knn-10", PROTOCOLS["knn-10"].settings, finished_run.folder, "digits", tmp_path)
+    found = on("knn-10", PROTOCOLS["knn-10"].settings, finished_run.folder, "digits", tmp_path)
     assert "136 images, 0.1 of every class, drawn with seed 0" in found.notes[0]
-    other = evaluate("knn-10", replace(PROTOCOLS["knn-10"].settings, seed=1), finished_run.folder, "digits", tmp_path)
+    other = on("knn-10", replace(PROTOCOLS["knn-10"].settings, seed=1), finished_run.folder, "digits", tmp_path)
     assert other.results != found.results
     assert {path.name for path in tmp_path.glob("*.json")} == {"knn-10-digits.json", "knn-10-digits-seed1.json"}
 
@@ -86,7 +85,7 @@ def test_a_list_of_images_is_followed(weights: dict[str, Path], tmp_path: Path) 
     listed = tmp_path / "some.txt"
     listed.write_text("".join(f"{name}_1.JPEG\n" for name in image_files.CLASSES))
     chosen = Knn(labelled_list=str(listed), crop=32, neighbours=(1,))
-    found = evaluate("knn", chosen, weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+    found = on("knn", chosen, weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
     assert found.notes[0] == "labels of the 3 images in some.txt"
     # The images of the test part are those of the training part; of each class one of four is known.
     assert found.results["top-1"] >= 0.25
@@ -95,7 +94,7 @@ def test_a_list_of_images_is_followed(weights: dict[str, Path], tmp_path: Path) 
 def test_the_rate_is_chosen_without_the_test_images(finished_run: Any, tmp_path: Path) -> None:
     """A rate that ruins is not chosen; and turning the test classes over changes the score, not the choice."""
     chosen = Linear(epochs=2, batch_size=128, learning_rates=(1e-6, 0.5), held_out=0.1)
-    found = evaluate("linear", chosen, finished_run.folder, "digits", tmp_path / "a")
+    found = on("linear", chosen, finished_run.folder, "digits", tmp_path / "a")
     assert found.chosen["learning rate"] == 0.5
     by = {name: value for name, value in found.chosen.items() if name.startswith("held-out")}
     assert by["held-out top-1 at rate 0.5"] > by["held-out top-1 at rate 1e-06"]
@@ -106,9 +105,9 @@ def test_the_rate_is_chosen_without_the_test_images(finished_run: Any, tmp_path:
 def test_linear_probes_are_trained_as_if_alone(finished_run: Any, tmp_path: Path) -> None:
     """One of three rates, chosen on a part, ends as it does with that rate alone."""
     together = Linear(epochs=1, batch_size=128, learning_rates=(0.1, 0.2, 0.4))
-    found = evaluate("linear", together, finished_run.folder, "digits", tmp_path / "a")
+    found = on("linear", together, finished_run.folder, "digits", tmp_path / "a")
     alone = replace(together, learning_rates=(float(found.chosen["learning rate"]),))
-    assert evaluate("linear", alone, finished_run.folder, "digits", tmp_path / "b").results == found.results
+    assert on("linear", alone, finished_run.folder, "digits", tmp_path / "b").results == found.results
 
 
 def test_the_layers_of_an_alexnet_give_the_sizes_of_the_paper() -> None:
@@ -151,7 +150,7 @@ def test_absorbing_the_normalisation_changes_no_layer() -> None:
 
 def test_training_goes_on_where_it_was_cut_off(finished_run: Any, tmp_path: Path) -> None:
     chosen = Linear(epochs=2, batch_size=128, learning_rates=(0.1,))
-    whole = evaluate("linear", chosen, finished_run.folder, "digits", tmp_path / "whole")
+    whole = on("linear", chosen, finished_run.folder, "digits", tmp_path / "whole")
     out = tmp_path / "cut"
     from infoassign_training.engine import pretrain
 
@@ -166,33 +165,33 @@ def test_training_goes_on_where_it_was_cut_off(finished_run: Any, tmp_path: Path
 
         patch.setattr(pretrain, "backward", backward)
         with pytest.raises(KeyboardInterrupt):
-            evaluate("linear", chosen, finished_run.folder, "digits", out)
+            on("linear", chosen, finished_run.folder, "digits", out)
     assert not list(out.glob("*.json"))
     with pytest.raises(UserError, match="--resume"):
-        evaluate("linear", chosen, finished_run.folder, "digits", out)
-    assert evaluate("linear", chosen, finished_run.folder, "digits", out, resume=True).results == whole.results
+        on("linear", chosen, finished_run.folder, "digits", out)
+    assert on("linear", chosen, finished_run.folder, "digits", out, resume=True).results == whole.results
 
 
 def test_results_are_not_overwritten_unasked(finished_run: Any, tmp_path: Path) -> None:
-    evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    on("knn", Knn(), finished_run.folder, "digits", tmp_path)
     with pytest.raises(UserError, match="--overwrite"):
-        evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
-    evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path, overwrite=True)
+        on("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    on("knn", Knn(), finished_run.folder, "digits", tmp_path, overwrite=True)
 
 
 def test_going_on_leaves_results_as_they_are(finished_run: Any, tmp_path: Path) -> None:
-    found = evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    found = on("knn", Knn(), finished_run.folder, "digits", tmp_path)
     (path,) = tmp_path.glob("*.json")
     before = path.stat().st_mtime_ns
-    assert evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path, resume=True).results == found.results
+    assert on("knn", Knn(), finished_run.folder, "digits", tmp_path, resume=True).results == found.results
     assert path.stat().st_mtime_ns == before
     with pytest.raises(UserError, match="another protocol"):
-        evaluate("knn", Knn(temperature=0.5), finished_run.folder, "digits", tmp_path, resume=True)
+        on("knn", Knn(temperature=0.5), finished_run.folder, "digits", tmp_path, resume=True)
 
 
 def test_a_damaged_file_among_results_is_named_and_stops_nothing(finished_run: Any, tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text("{")
-    evaluate("knn", Knn(), finished_run.folder, "digits", tmp_path)
+    on("knn", Knn(), finished_run.folder, "digits", tmp_path)
     text = (tmp_path / results.TABLE).read_text()
     assert "| knn" in text
     assert "old.json is no result" in text
@@ -207,7 +206,7 @@ def test_features_that_are_not_finite_name_the_image(weights: dict[str, Path], t
     torch.save(state, broken)
     image_files.write_imagenet(tmp_path / "data")
     with pytest.raises(UserError, match=r"not finite, of n01440764"):
-        evaluate("knn", Knn(crop=32), broken, f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+        on("knn", Knn(crop=32), broken, f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
 
 
 def test_ten_crops_average_what_one_network_says_of_each(weights: dict[str, Path], tmp_path: Path) -> None:
@@ -260,7 +259,7 @@ def test_labels_of_a_model_are_compared_with_classes(kind: str, tmp_path: Path) 
     }[kind]
     settings = digit_runs.with_method(replace(digit_runs.SMALL, epochs=1), chosen)
     pipeline.pretrain(f"small-{kind}", settings, tmp_path / "run")
-    found = evaluate("clusters", Clusters(), tmp_path / "run", "digits", tmp_path / "out")
+    found = on("clusters", Clusters(), tmp_path / "run", "digits", tmp_path / "out")
     _, held_out = digits()
     method = open_model(tmp_path / "run").method
     heads = [logits.argmax(dim=1).numpy() for logits in method.logits(held_out.images)]
@@ -272,7 +271,7 @@ def test_labels_of_a_model_are_compared_with_classes(kind: str, tmp_path: Path) 
 def test_clusters_of_others_weights_need_k_means(weights: dict[str, Path], tmp_path: Path) -> None:
     image_files.write_imagenet(tmp_path / "data")
     with pytest.raises(UserError, match="clusters-k-means"):
-        evaluate("clusters", Clusters(), weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+        on("clusters", Clusters(), weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
 
 
 def test_values_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,19 +1,22 @@
 """Two processes find what one finds: each image is looked at by one of them, and counted once."""
 
-import os
-import socket
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import image_files
 import pytest
 import torch
-from evaluations import SMALL, checkpoint_of, evaluated
+import torch.distributed as dist
+from evaluations import SMALL, checkpoint_of, evaluated, on
 from torch import multiprocessing, nn
 
+from infoassign_training.engine import ranks
+from infoassign_training.engine.ranks import Place
 from infoassign_training.evaluation import results
 from infoassign_training.evaluation.probing import Tuned
-from infoassign_training.evaluation.run import evaluate
 from infoassign_training.evaluation.settings import Clusters, Linear
 
 SETS = {"places-music": "places205", "voc07-svm": "voc2007", "transfer": "dtd"}
@@ -32,8 +35,8 @@ def all_of_them(folder: Path, run: str) -> None:
             name = SETS.get(protocol, "imagenet")
             evaluated(protocol, weights, f"{name}:{folder / name}", folder / run)
     digits = folder / "digits"
-    evaluate("linear", Linear(epochs=1, batch_size=96), digits, "digits", folder / run)
-    evaluate("clusters", Clusters(), digits, "digits", folder / run)
+    on("linear", Linear(epochs=1, batch_size=96), digits, "digits", folder / run)
+    on("clusters", Clusters(), digits, "digits", folder / run)
 
 
 def without_statistics(tuned: Tuned, mode: bool = True) -> Tuned:
@@ -44,11 +47,14 @@ def without_statistics(tuned: Tuned, mode: bool = True) -> Tuned:
     return tuned
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    found = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in found.items()}
-    all_of_them(Path(folder), "two")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    joined = nullcontext((Place(rank, 2, rank), torch.device("cpu")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "joined", lambda _: joined)
+        all_of_them(Path(folder), "two")
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, finished_run: Any) -> Path:
     checkpoint_of(folder / "weights")
     (folder / "digits").symlink_to(finished_run.folder)
     all_of_them(folder, "one")
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        port = some.getsockname()[1]
-    multiprocessing.spawn(work, (port, str(folder)), nprocs=2)
+    multiprocessing.spawn(work, (str(folder),), nprocs=2)
     return folder
 
 
@@ -93,3 +96,19 @@ def test_the_trained_weights_are_the_same(folder: Path) -> None:
         )
         for key, value in one.items():
             torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.deep
+def test_torchrun_evaluates_on_one_set_after_the_other(finished_run: Any, tmp_path: Path) -> None:
+    """Two sets in one command, by the program itself."""
+    image_files.write_imagenet(tmp_path / "data")
+    torch.manual_seed(0)
+    checkpoint_of(tmp_path)
+    sets = [f"imagenet:{tmp_path / 'data'}", str(tmp_path / "data")]
+    options = ["--checkpoint", str(tmp_path / "resnet.pth"), "--data", *sets, "--protocol.crop", "32"]
+    torchrun = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "infoassign_training", "evaluate", "knn", *options, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"knn-imagenet.json", "knn-data.json"}
+    assert all(results.read(path)["processes"] == 2 for path in (tmp_path / "out").glob("*.json"))

@@ -20,7 +20,6 @@ from infoassign_training.cli import run
 from infoassign_training.config import Pretraining
 from infoassign_training.data import augmentations
 from infoassign_training.data.digits import digits
-from infoassign_training.data.images import ArrayImages
 from infoassign_training.data.settings import Folder
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.run import Run, Started
@@ -302,14 +301,6 @@ def test_an_image_that_is_broken_is_named_and_nothing_is_written(workers: int, l
     with pytest.raises(UserError, match=r"^/.*/bad\.png cannot be decoded"):
         labelled(str(tmp_path / "pictures"), checkpoint=run, workers=workers)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "run"]
-
-
-def test_an_image_of_the_size_is_as_it_is() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, size=(2, 3, 16, 16), dtype=np.uint8)
-    same = models.Evaluated(ArrayImages("some", pixels), augmentations.Dino(global_size=16))
-    assert (same[1].numpy() == pixels[1]).all()
-    cut = models.Evaluated(ArrayImages("some", pixels), augmentations.Dino(global_size=8))
-    assert cut[1].shape == (3, 8, 8)
 
 
 def test_models_without_labels_are_refused(labelled: Any, tmp_path: Path, finished_run: Any) -> None:

@@ -75,22 +75,19 @@ def evaluated(name: str, command: Evaluate) -> None:
     set_threads(small=list(command.data) == ["digits"])
     checkpoint = command.checkpoint.expanduser()
     folder = command.out.expanduser() if command.out else beside(checkpoint)
-    found = []
-    for words in several(name, command.data):
-        result = evaluate(
-            name,
-            command.protocol,
-            checkpoint,
-            words,
-            folder,
-            weights=command.weights,
-            device=command.device,
-            batch_size=command.at_once,
-            workers=command.workers,
-            resume=command.resume,
-            overwrite=command.overwrite,
-        )
-        found.append(result)
+    found = evaluate(
+        name,
+        command.protocol,
+        checkpoint,
+        several(name, command.data),
+        folder,
+        weights=command.weights,
+        device=command.device,
+        batch_size=command.at_once,
+        workers=command.workers,
+        resume=command.resume,
+        overwrite=command.overwrite,
+    )
     if os.environ.get("RANK", "0") != "0":
         return
     sys.stdout.write(f"\n{table(result.to_dict() for result in found)}\n")

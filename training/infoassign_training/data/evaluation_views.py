@@ -18,6 +18,9 @@ from infoassign_training.data.loader import deaf, in_one_line
 Look: TypeAlias = Callable[[PIL.Image.Image | Tensor], Tensor]
 """An image in RGB, PIL's or (3, H, W) of uint8, to (3, S, S) or (looks, 3, S, S) of uint8; can be pickled."""
 
+SMALL = 64
+"""Images smaller than this are looked at whole: there is no margin to cut off."""
+
 
 def centred(size: int, resize: int, interpolation: InterpolationMode = InterpolationMode.BILINEAR) -> Look:
     """Return the usual look: the shorter side is scaled to `resize`, and the centre of `size` cut out.
@@ -71,6 +74,24 @@ def whole(size: int, interpolation: InterpolationMode = InterpolationMode.BILINE
     """
     _require_within(size, size)
     return partial(_whole, size=size, interpolation=interpolation)
+
+
+def shorter_side(size: int, ratio: float = 0.0) -> int:
+    """Return what the shorter side of an image is brought to before `size` is cut out.
+
+    Parameters
+    ----------
+    size
+        Height and width of what is cut out.
+    ratio
+        Of the two; 0 for the usual one, 8/7, and for 1 where `size` is below `SMALL`.
+
+    Examples
+    --------
+    >>> shorter_side(224), shorter_side(32), shorter_side(224, 1.0)
+    (256, 32, 224)
+    """
+    return round(size * (ratio or (1 if size < SMALL else 8 / 7)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ class Result:
     notes: tuple[str, ...] = ()
     """What a reader should know."""
     seconds: float = 0.0
-    """Of the first process, from the checkpoint's reading on."""
+    """Of the first process, from when checkpoint and data were open."""
     processes: int = 1
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +44,7 @@ def evaluate(
     protocol: str,
     chosen: Settings,
     checkpoint: Path,
-    words: str,
+    data: Sequence[str],
     folder: Path,
     *,
     weights: str = "",
@@ -53,21 +53,21 @@ def evaluate(
     workers: int = 0,
     resume: bool = False,
     overwrite: bool = False,
-) -> Result:
-    """Evaluate an encoder by a protocol on a data set, and write what was found.
+) -> list[Result]:
+    """Evaluate an encoder by a protocol on one data set after the other, and write what is found after each.
 
     Under torchrun every process calls this; each image is looked at by one of them, whatever their number.
 
     Parameters
     ----------
     protocol
-        The name under which the result is written.
+        The name under which results are written.
     chosen
         What to do.
     checkpoint
         A run of ours, or a file; see :func:`~infoassign_training.models.pretrained.read_pretrained`.
-    words
-        The data set; see :func:`~infoassign_training.data.benchmarks.open_benchmark`.
+    data
+        The data sets; see :func:`~infoassign_training.data.benchmarks.open_benchmark`.
     folder
         Where to: a JSON file each and a table of all in it, and a folder for what is trained.
     weights
@@ -87,41 +87,57 @@ def evaluate(
     UserError
         If the checkpoint, the data or the settings do not allow it; the message says what to do.
     """
-    path = file_of(folder, protocol, words, weights, chosen.seed)
     if resume and overwrite:
         raise EvaluationError("--resume and --overwrite exclude each other: one goes on, the other begins anew")
-    if path.exists() and not (resume or overwrite):
-        raise EvaluationError(
-            f"{path} is there already; leave it as it is with --resume, write it anew with --overwrite, or elsewhere"
-            " with --out"
-        )
-    begun = time.perf_counter()
+    paths = [file_of(folder, protocol, words, weights, chosen.seed) for words in data]
+    if len(set(paths)) < len(paths):
+        raise EvaluationError("two of the data sets have the same name; evaluate them one by one, each with an --out")
     try:
-        with ranks.joined(device) as (place, chosen_device):
-            task = Task(
-                pretrained=read_pretrained(checkpoint, weights=weights),
-                checkpoint=checkpoint,
-                weights=weights,
-                benchmark=open_benchmark(words, seed=chosen.seed),
-                words=words,
-                place=place,
-                device=chosen_device,
-                batch_size=batch_size,
-                workers=workers,
-                folder=path.with_suffix(""),
-            )
-            if path.exists() and resume:
-                return _found_before(path, chosen, task)
-            if chosen.kind in TRAINED:
-                found = TRAINED[chosen.kind](task, chosen, resume=resume, overwrite=overwrite)
-            else:
-                found = FROZEN[chosen.kind](task, chosen)
-            result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
-            if place.rank == 0:
-                write(path, result)
-            return result
+        # Once for all: a group that is left cannot be joined again at once.
+        with ranks.joined(device) as (place, where):
+            there = [path for path in paths if ranks.any_of(path.exists())]
+            if there and not (resume or overwrite):
+                raise EvaluationError(
+                    f"{there[0]} is there already; leave it as it is with --resume, write it anew with --overwrite, or"
+                    " elsewhere with --out"
+                )
+            pretrained = read_pretrained(checkpoint, weights=weights)
+            # All of them, before hours are spent on the first.
+            benchmarks = [open_benchmark(words, seed=chosen.seed) for words in data]
+            found = []
+            for words, path, benchmark in zip(data, paths, benchmarks, strict=True):
+                task = Task(
+                    pretrained=pretrained,
+                    checkpoint=checkpoint,
+                    weights=weights,
+                    benchmark=benchmark,
+                    words=words,
+                    place=place,
+                    device=where,
+                    batch_size=batch_size,
+                    workers=workers,
+                    folder=path.with_suffix(""),
+                )
+                if resume and path in there:
+                    found += [_found_before(path, chosen, task)] if place.rank == 0 else []
+                    continue
+                found.append(_evaluated(protocol, chosen, task, path, resume=resume, overwrite=overwrite))
+            return found
     except ValueError as error:
         raise EvaluationError(str(error)) from error
+
+
+def _evaluated(protocol: str, chosen: Settings, task: Task, path: Path, *, resume: bool, overwrite: bool) -> Result:
+    """Evaluate on one data set, and write what was found."""
+    begun = time.perf_counter()
+    if chosen.kind in TRAINED:
+        found = TRAINED[chosen.kind](task, chosen, resume=resume, overwrite=overwrite)
+    else:
+        found = FROZEN[chosen.kind](task, chosen)
+    result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
+    if task.place.rank == 0:
+        write(path, result)
+    return result
 
 
 FROZEN: Mapping[str, Callable[[Task, Any], Found]] = {

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from infoassign_training.data.augmentations import Plain
 from infoassign_training.data.benchmarks import Benchmark
 from infoassign_training.data.digits import grey
-from infoassign_training.data.evaluation_views import Look, centred
+from infoassign_training.data.evaluation_views import Look, centred, shorter_side
 from infoassign_training.data.images import Images, TaggedImages
 from infoassign_training.data.subsets import labelled
 from infoassign_training.data.views import normalised
@@ -22,9 +22,6 @@ from infoassign_training.evaluation.features import Looking, features_of
 from infoassign_training.evaluation.settings import Chosen, Subset
 from infoassign_training.models.pretrained import Pretrained
 from infoassign_training.models.settings import SmallResNet
-
-SMALL = 64
-"""Images smaller than this are shown as they are: there is no margin to cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +101,7 @@ def sizes(chosen: Chosen, trained_at: int) -> tuple[int, int]:
     ((224, 256), (32, 32), (224, 224))
     """
     size = chosen.crop or trained_at
-    return size, round(size * (chosen.resize or (1 if size < SMALL else 8 / 7)))
+    return size, shorter_side(size, chosen.resize)
 
 
 def subset(images: Images, chosen: Subset, seed: int) -> tuple[Images, tuple[str, ...]]:

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from infoassign_training.config import Pretraining
-from infoassign_training.data.augmentations import Distortions, MultiCrop
+from infoassign_training.data.augmentations import Distortions
 from infoassign_training.data.digits import digits
-from infoassign_training.data.images import Images, ImagesError
+from infoassign_training.data.evaluation_views import centred, in_order, shorter_side
+from infoassign_training.data.images import Images
 from infoassign_training.data.views import normalised
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.run import Run
@@ -25,9 +23,6 @@ from infoassign_training.labelling.problem import Problem
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.build import build
 from infoassign_training.methods.method import Method
-
-CUT = 256 / 224
-"""The shorter side of an image over the square that is cut from its centre, as everybody evaluates."""
 
 
 @dataclass(frozen=True)
@@ -94,28 +89,6 @@ def problem_of(settings: methods.Settings) -> Problem:
     return Problem()
 
 
-class Evaluated(Dataset[Tensor]):
-    """Images of a source as they are evaluated: scaled, and cut from the centre; (3, S, S), uint8."""
-
-    def __init__(self, source: Images, augmentation: MultiCrop) -> None:
-        self.source = source
-        self.size = augmentation.global_size
-        self.interpolation = v2.InterpolationMode(augmentation.interpolation)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """Return an image; one that has the size already is as it is."""
-        image = self.source.image(index)
-        pixels = v2.functional.pil_to_tensor(image) if isinstance(image, PIL.Image.Image) else image
-        if tuple(pixels.shape[1:]) == (self.size, self.size):
-            return pixels
-        scaled = v2.functional.resize(pixels, [round(self.size * CUT)], self.interpolation, antialias=True)
-        cut: Tensor = v2.functional.center_crop(scaled, [self.size, self.size])
-        return cut
-
-
 def batches(model: Model, source: Images | None, batch_size: int, workers: int) -> Iterator[Tensor]:
     """Yield images as the encoder takes them; without a source the digits, as they are."""
     augmentation = model.settings.augmentation
@@ -123,12 +96,9 @@ def batches(model: Model, source: Images | None, batch_size: int, workers: int) 
         yield from digits()[0].images.split(batch_size)
         return
     assert source is not None
-    try:
-        for images in DataLoader(Evaluated(source, augmentation), batch_size=batch_size, num_workers=workers):
-            yield normalised(images, augmentation)
-    except ImagesError as error:
-        # From a worker it comes with the worker's traceback in its message.
-        raise ImagesError(str(error).strip().rpartition(f"{ImagesError.__name__}: ")[2]) from error
+    look = centred(augmentation.global_size, shorter_side(augmentation.global_size))
+    for images, _ in in_order(source, look, range(len(source)), batch_size=batch_size, workers=workers):
+        yield normalised(images, augmentation)
 
 
 def logits(model: Model, images: Iterator[Tensor], count: int, device: torch.device) -> Iterator[NDArray[Any]]:
