@@ -28,7 +28,7 @@ SMALL: dict[str, Settings] = {
     "knn-sela": _small("knn-sela", crop=32, components=5),
     "linear-mira": _small("linear-mira", **QUICK, held_out=0.25),
     "linear-music": _small("linear-music", **QUICK),
-    "layers": _small("layers", epochs=1, batch_size=4, drops=(1,)),
+    "layers": _small("layers", epochs=1, batch_size=4),
     "layers-10-crops": _small("layers-10-crops", epochs=1, batch_size=4),
     "places-music": _small("places-music", **QUICK | {"drops": (1,)}),
     "semi-1": _small("semi-1", **QUICK | {"batch_size": 2}),

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from evaluations import DATA, SMALL, checkpoint_of, evaluated, on
+from sklearn.decomposition import PCA
 
 from infoassign_training import pipeline
 from infoassign_training.cli import run
@@ -22,6 +23,7 @@ from infoassign_training.evaluation import results
 from infoassign_training.evaluation.clusters import agreement
 from infoassign_training.evaluation.metrics import top
 from infoassign_training.evaluation.presets import PROTOCOLS
+from infoassign_training.evaluation.protocols import principal
 from infoassign_training.evaluation.settings import Clusters, Knn, Linear
 from infoassign_training.labelling.models import open_model
 from infoassign_training.methods import settings as methods
@@ -80,13 +82,54 @@ def test_label_subsets_say_how_they_were_drawn(finished_run: Any, tmp_path: Path
     assert {path.name for path in tmp_path.glob("*.json")} == {"knn-10-digits.json", "knn-10-digits-seed1.json"}
 
 
+def test_settings_that_are_not_the_protocols_are_told(finished_run: Any, tmp_path: Path) -> None:
+    """A row that says knn is knn as it is published, whatever the seed."""
+    found = on("knn", Knn(temperature=0.5, seed=2), finished_run.folder, "digits", tmp_path)
+    assert found.protocol == "knn*"
+    assert found.notes[0] == "not as knn has it: temperature 0.5"
+    other = on("knn", Knn(seed=2), finished_run.folder, "digits", tmp_path)
+    assert other.protocol == "knn"
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_principal_components_are_scikit_learns() -> None:
+    random = np.random.default_rng(0)
+    bank, queries = random.normal(size=(40, 6)) @ random.normal(size=(6, 6)), random.normal(size=(9, 6))
+    theirs = PCA(3).fit(bank)
+    ours = principal(torch.from_numpy(bank), torch.from_numpy(queries), 3)
+    for found, expected in zip(ours, (theirs.transform(bank), theirs.transform(queries)), strict=True):
+        # But for their order and signs, of which cosines know nothing.
+        np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-8)
+    with pytest.raises(ValueError, match="at most 6"):
+        principal(torch.from_numpy(bank), torch.from_numpy(queries), 7)
+
+
+def test_official_validation_images_choose_the_rate(weights: dict[str, Path], tmp_path: Path) -> None:
+    image_files.write_parts(tmp_path / "data", "train", "val", "test")
+    chosen = replace(SMALL["linear-mira"], batch_size=2)
+    found = on("linear-mira", chosen, weights["resnet"], str(tmp_path / "data"), tmp_path / "out")
+    assert "the rate was chosen on the 6 validation images" in found.notes
+    assert found.data["name"] == "data"
+
+
+def test_only_the_classes_of_a_list_take_part(weights: dict[str, Path], tmp_path: Path) -> None:
+    """ImageNet-100 and its like, also where something is trained."""
+    image_files.write_imagenet(tmp_path / "data")
+    listed = tmp_path / "two.txt"
+    listed.write_text("\n".join(image_files.CLASSES[1:]))
+    chosen = replace(SMALL["linear-music"], class_list=str(listed))
+    found = on("linear-music", chosen, weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
+    assert (found.data["classes"], found.data["train"], found.data["test"]) == (2, 8, 8)
+    assert any("2 classes in two.txt" in note for note in found.notes)
+
+
 def test_a_list_of_images_is_followed(weights: dict[str, Path], tmp_path: Path) -> None:
     image_files.write_imagenet(tmp_path / "data")
     listed = tmp_path / "some.txt"
     listed.write_text("".join(f"{name}_1.JPEG\n" for name in image_files.CLASSES))
     chosen = Knn(labelled_list=str(listed), crop=32, neighbours=(1,))
     found = on("knn", chosen, weights["resnet"], f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
-    assert found.notes[0] == "labels of the 3 images in some.txt"
+    assert "labels of the 3 images in some.txt" in found.notes
     # The images of the test part are those of the training part; of each class one of four is known.
     assert found.results["top-1"] >= 0.25
 
@@ -95,9 +138,9 @@ def test_the_rate_is_chosen_without_the_test_images(finished_run: Any, tmp_path:
     """A rate that ruins is not chosen; and turning the test classes over changes the score, not the choice."""
     chosen = Linear(epochs=2, batch_size=128, learning_rates=(1e-6, 0.5), held_out=0.1)
     found = on("linear", chosen, finished_run.folder, "digits", tmp_path / "a")
-    assert found.chosen["learning rate"] == 0.5
-    by = {name: value for name, value in found.chosen.items() if name.startswith("held-out")}
-    assert by["held-out top-1 at rate 0.5"] > by["held-out top-1 at rate 1e-06"]
+    assert found.chosen["base learning rate"] == 0.5
+    by = {name: value for name, value in found.chosen.items() if name.startswith("top-1")}
+    assert by["top-1 at base learning rate 0.5"] > by["top-1 at base learning rate 1e-06"]
     assert found.results["top-1"] > 0.3
     assert "135 training images" in found.notes[0]
 
@@ -106,7 +149,7 @@ def test_linear_probes_are_trained_as_if_alone(finished_run: Any, tmp_path: Path
     """One of three rates, chosen on a part, ends as it does with that rate alone."""
     together = Linear(epochs=1, batch_size=128, learning_rates=(0.1, 0.2, 0.4))
     found = on("linear", together, finished_run.folder, "digits", tmp_path / "a")
-    alone = replace(together, learning_rates=(float(found.chosen["learning rate"]),))
+    alone = replace(together, learning_rates=(float(found.chosen["base learning rate"]),))
     assert on("linear", alone, finished_run.folder, "digits", tmp_path / "b").results == found.results
 
 
@@ -172,6 +215,36 @@ def test_training_goes_on_where_it_was_cut_off(finished_run: Any, tmp_path: Path
     assert on("linear", chosen, finished_run.folder, "digits", out, resume=True).results == whole.results
 
 
+def test_training_does_not_go_on_with_other_images(weights: dict[str, Path], tmp_path: Path) -> None:
+    """Begun on one folder, and its result lost: another folder of the same name is not what was trained on."""
+    for place, count in (("a", 4), ("b", 5)):
+        image_files.write_imagenet(tmp_path / place / "data", per_class=count)
+    out = tmp_path / "out"
+    on("linear-music", SMALL["linear-music"], weights["resnet"], str(tmp_path / "a" / "data"), out)
+    next(out.glob("*.json")).unlink()
+    with pytest.raises(UserError, match=r"data\.sha256 was"):
+        on("linear-music", SMALL["linear-music"], weights["resnet"], str(tmp_path / "b" / "data"), out, resume=True)
+    # The same images elsewhere will do.
+    (tmp_path / "a").rename(tmp_path / "c")
+    on("linear-music", SMALL["linear-music"], weights["resnet"], str(tmp_path / "c" / "data"), out, resume=True)
+
+
+def test_what_is_begun_anew_can_be_gone_on_with(finished_run: Any, tmp_path: Path) -> None:
+    from infoassign_training.engine import pretrain
+
+    chosen = Linear(epochs=1, batch_size=128, learning_rates=(0.1,))
+    found = on("linear", chosen, finished_run.folder, "digits", tmp_path)
+
+    def cut_off(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "backward", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            on("linear", chosen, finished_run.folder, "digits", tmp_path, overwrite=True)
+    assert on("linear", chosen, finished_run.folder, "digits", tmp_path, resume=True).results == found.results
+
+
 def test_results_are_not_overwritten_unasked(finished_run: Any, tmp_path: Path) -> None:
     on("knn", Knn(), finished_run.folder, "digits", tmp_path)
     with pytest.raises(UserError, match="--overwrite"):
@@ -185,8 +258,9 @@ def test_going_on_leaves_results_as_they_are(finished_run: Any, tmp_path: Path) 
     before = path.stat().st_mtime_ns
     assert on("knn", Knn(), finished_run.folder, "digits", tmp_path, resume=True).results == found.results
     assert path.stat().st_mtime_ns == before
+    on("mine", Knn(), finished_run.folder, "digits", tmp_path)
     with pytest.raises(UserError, match="another protocol"):
-        on("knn", Knn(temperature=0.5), finished_run.folder, "digits", tmp_path, resume=True)
+        on("mine", Knn(temperature=0.5), finished_run.folder, "digits", tmp_path, resume=True)
 
 
 def test_a_damaged_file_among_results_is_named_and_stops_nothing(finished_run: Any, tmp_path: Path) -> None:
@@ -238,6 +312,10 @@ def test_the_command_says_what_it_found(finished_run: Any, tmp_path: Path, capsy
         (["voc07-svm", "--checkpoint", "RUN", "--data", "digits"], "several classes"),
         (["knn", "--checkpoint", "RUN", "--data", "digits", "--resume", "--overwrite"], "exclude each other"),
         (["semi-10", "--checkpoint", "RUN", "--data", "digits"], "batch-size"),
+        (["clusters", "--checkpoint", "RUN", "--data", "digits", "--weights", "teacher"], "leave --weights out"),
+        (["knn", "--checkpoint", "RUN", "--data", "digits", "digits"], "the same name"),
+        (["knn", "--checkpoint", "RUN", "--data", "digits", "nonsense"], "no benchmark and no folder 'nonsense'"),
+        (["knn", "--checkpoint", "RUN", "--data"], "name a data set"),
     ],
 )
 def test_what_is_slightly_wrong_is_told(
@@ -278,6 +356,27 @@ def test_values_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         run(["evaluate", "knn", "--checkpoint", "x", "--data", "digits", "--protocol.neighbours", "0"])
     assert "protocol.neighbours must be positive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["knn", "linear-mira", "semi-10", "clusters-k-means"])
+def test_several_classes_an_image_are_for_other_protocols(
+    protocol: str, weights: dict[str, Path], tmp_path: Path
+) -> None:
+    image_files.write_voc(tmp_path)
+    with pytest.raises(UserError, match="voc07-svm and transfer"):
+        evaluated(protocol, weights, f"voc2007:{tmp_path}", tmp_path / "out")
+
+
+def test_encoders_of_digits_are_for_digits(weights: dict[str, Path], finished_run: Any, tmp_path: Path) -> None:
+    image_files.write_imagenet(tmp_path / "data")
+    for checkpoint, words in ((finished_run.folder, f"imagenet:{tmp_path / 'data'}"), (weights["resnet"], "digits")):
+        with pytest.raises(UserError, match="8 x 8 digits"):
+            on("knn", Knn(), checkpoint, words, tmp_path / "out")
+
+
+def test_the_folder_of_a_run_is_not_for_results(finished_run: Any) -> None:
+    with pytest.raises(UserError, match="is a run's folder"):
+        on("knn", Knn(), finished_run.folder, "digits", finished_run.folder)
 
 
 def test_pixels_of_digits_reach_the_encoder_as_they_were(finished_run: Any) -> None:

@@ -204,6 +204,12 @@ def test_features_are_scored_for_prototypes(metric: Any, dtype: Any, labelled: A
     assert (again == labels).mean() > 0.99
 
 
+def test_more_clusters_than_rows_are_refused(labelled: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", np.eye(4))
+    with pytest.raises(UserError, match="--clusters 5 is more than the 4 rows"):
+        labelled(str(tmp_path / "few.npy"), clusters=5)
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("method", ["mira", "sinkhorn"])
 def test_clusters_of_features_are_those_of_the_estimator(

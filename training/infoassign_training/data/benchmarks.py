@@ -40,7 +40,7 @@ class Benchmark:
     """What was drawn or chosen, such as "30 images of each class, drawn with seed 0"."""
 
 
-def open_benchmark(words: str, *, seed: int = 0) -> Benchmark:
+def open_benchmark(words: str, *, seed: int = 0, class_list: str = "") -> Benchmark:
     """Open a benchmark by how a person names it.
 
     Parameters
@@ -51,6 +51,8 @@ def open_benchmark(words: str, *, seed: int = 0) -> Benchmark:
         ``infoassign pack`` wrote.
     seed
         Of what is drawn, where the set itself does not say what is fitted on.
+    class_list
+        File with WordNet numbers, one a line: only these classes take part, as in ImageNet-100. Empty for all.
 
     Raises
     ------
@@ -69,7 +71,19 @@ def open_benchmark(words: str, *, seed: int = 0) -> Benchmark:
         _require_same_classes(splits)
     except ImagesError as error:
         raise ImagesError(f"{error}; {name}:WHERE expects {SETS[name]}") from error
+    if class_list:
+        splits = _of_classes(splits, class_list)
     return Benchmark(name, splits.train, splits.validation, splits.test, METRICS.get(name, "top-1"), splits.note)
+
+
+def _of_classes(splits: Splits, path: str) -> Splits:
+    """Return the images of the classes that a file names, in every part."""
+    from infoassign_training.data.class_lists import only_classes, read_class_list
+
+    names = read_class_list(path)
+    validation = None if splits.validation is None else only_classes(splits.validation, names)
+    note = "; ".join(filter(None, (splits.note, f"the {len(names)} classes in {Path(path).name}")))
+    return Splits(only_classes(splits.train, names), only_classes(splits.test, names), validation, note)
 
 
 def _require_same_classes(splits: Splits) -> None:
@@ -94,9 +108,9 @@ def _named(words: str) -> tuple[str, Path]:
     folder = Path(words)
     if folder.is_dir():
         return ("packed" if (folder / "train" / "dataset_info.json").is_file() else "folder"), folder.absolute()
-    near = get_close_matches(name.lower(), SETS, n=1, cutoff=0)[0]
+    near = get_close_matches(name.lower(), SETS, n=1)
     raise ImagesError(
-        f"there is no benchmark and no folder {words!r}; did you mean {near}? There are"
+        f"there is no benchmark and no folder {words!r}{f'; did you mean {near[0]}?' if near else '.'} There are"
         f" {', '.join(f'{known}:WHERE' for known in SETS if known != 'digits')}, digits, and a folder with train/ and"
         " val/ or test/"
     )

@@ -113,8 +113,12 @@ class Evaluated:
     """Share of every class, drawn by the seed."""
     labelled_list: str = ""
     """File with the names of the images in place of a share, one a line."""
+    class_list: str = ""
+    """File with WordNet numbers, one a line: only these classes take part. Empty for all."""
     seed: int = 0
     """Of the draw, and of a split that the set leaves to chance."""
+    sha256: str = ""
+    """Of which images these are, and of their classes: what tells other images in the same place apart."""
 
 
 Source: TypeAlias = Digits | Synthetic | Torchvision | Folder | Packed | Hub | Evaluated

@@ -101,20 +101,24 @@ def features_of(forward: Forward, source: Images, looking: Looking, title: str) 
     FeaturesError
         If a feature is not finite; the message names the image.
     """
-    found: list[list[Tensor]] = []
-    strange = ""
+    mine = looking.place.part(len(source))
+    found: list[Tensor] = []
+    strange, done = "", 0
     for rows, images in chunks(source, looking, title):
         outputs = [output.float() for output in forward(images)]
-        for output in outputs:
+        # Made once, as large as they will be: parts and their sum would be twice as much.
+        found = found or [output.new_empty(mine.stop - mine.start, *output.shape[1:]) for output in outputs]
+        for kind, output in zip(found, outputs, strict=True):
+            kind[done : done + len(rows)] = output
             finite = output.flatten(1).isfinite().all(dim=1).cpu()
             if not strange and not bool(finite.all()):
                 strange = source.origin(int(rows[~finite][0]))
-        found.append(outputs)
+        done += len(rows)
     # Together, so that no rank waits for one that is gone.
     if ranks.any_of(bool(strange)):
         named = f", of {strange} first" if strange else " on another process"
         raise FeaturesError(f"the encoder's features are not finite{named}: were its weights trained to the end?")
     if not found:  # fewer images than ranks
-        shapes = forward(looking.scaled(looking.transform(source.image(0)).to(looking.device)[None]))
-        return [output.float()[:0] for output in shapes]
-    return [torch.cat(kind) for kind in zip(*found, strict=True)]
+        shown = looking.scaled(looking.transform(source.image(0)).to(looking.device)[None])
+        return [output.float()[:0] for output in forward(shown)]
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch.nn import functional as F
 
 from infoassign_training.engine import ranks
 
+TOL = 1e-6
+"""Largest entry of the gradient that a search ends with."""
 HISTORY = 20
 """Pairs of steps and gradients that L-BFGS remembers."""
 
@@ -69,8 +72,24 @@ class Regression:
     truth: Tensor
     count: int
 
+    @cached_property
+    def _rows(self) -> float:
+        return float(summed(self.features.new_tensor(float(len(self.features)), dtype=torch.float64)))
+
+    @cached_property
+    def _mean(self) -> Tensor:
+        return summed(self.features.sum(dim=0)) / self._rows
+
+    @cached_property
+    def _centred(self) -> Tensor:
+        return self.features - self._mean
+
+    @cached_property
+    def _variance(self) -> Tensor:
+        return summed(torch.linalg.vector_norm(self._centred, dim=0).square()) / self._rows
+
     def fit(
-        self, strength: float, start: Classifier | None = None, *, max_iterations: int = 5000, tol: float = 1e-6
+        self, strength: float, start: Classifier | None = None, *, max_iterations: int = 5000, tol: float = TOL
     ) -> Classifier:
         """Fit.
 
@@ -90,12 +109,9 @@ class Regression:
         Classifier
             The same on all ranks.
         """
-        like = self.features
-        rows = float(_summed(like.new_tensor(float(len(like)), dtype=torch.float64)))
-        mean = _summed(like.sum(dim=0)) / rows
-        centred = like - mean
+        like, rows, mean, centred = self.features, self._rows, self._mean, self._centred
         penalty = 1 / (rows * strength)
-        scale = (_summed(centred.square().sum(dim=0)) / rows + penalty).sqrt()
+        scale = (self._variance + penalty).sqrt()
         inner = like.new_zeros(self.count, like.shape[1] + 1)
         if start is not None:
             inner[:, :-1] = start.weight * scale
@@ -117,7 +133,7 @@ class Regression:
                 value = loss(F.linear(centred, weight, bias), self.truth) / rows
             slopes = torch.autograd.grad(value, (weight, bias))
             # One sum over ranks for the value and the gradient.
-            packed = _summed(torch.cat([value.detach()[None], slopes[0].flatten(), slopes[1]]))
+            packed = summed(torch.cat([value.detach()[None], slopes[0].flatten(), slopes[1]]))
             slope = packed[1 : 1 + weight.numel()].view_as(weight) + penalty * weight.detach()
             inner.grad = torch.cat([slope / scale, packed[1 + weight.numel() :, None]], dim=1)
             return packed[0] + penalty / 2 * weight.detach().square().sum()
@@ -143,7 +159,7 @@ def _logistic(logits: Tensor, presence: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, truth, weight=counted, reduction="sum")
 
 
-def _summed(values: Tensor) -> Tensor:
+def summed(values: Tensor) -> Tensor:
     """Return the sum over ranks."""
     all_sum = ranks.all_sum()
     return values if all_sum is None else all_sum(values.clone())

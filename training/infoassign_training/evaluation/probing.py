@@ -40,7 +40,7 @@ class LinearProbes(FromCheckpoint):
     learning_rates: tuple[float, ...] = (0.1,)
     """Of each the encoder has a classifier, or two if there are several."""
     held_out: float = 0.01
-    """Share of the images that one of the two does not see."""
+    """Share of the images that one of the two does not see; 0 for one classifier each, which sees all."""
     layers: bool = False
     """Whether every layer has its own."""
     seed: int = 0
@@ -77,21 +77,21 @@ class Probe:
     """Whether it is trained without the images that the choice between rates is made on."""
 
 
-def probes_of(layers: int, rates: Sequence[float]) -> tuple[Probe, ...]:
-    """List the classifiers: for every layer and rate one, and with several rates another to choose by.
+def probes_of(layers: int, rates: Sequence[float], *, choosing: bool) -> tuple[Probe, ...]:
+    """List the classifiers: for every layer and rate one, and perhaps another to choose by.
 
     Examples
     --------
-    >>> [(probe.rate, probe.choosing) for probe in probes_of(1, (0.1, 0.3))]
+    >>> [(probe.rate, probe.choosing) for probe in probes_of(1, (0.1, 0.3), choosing=True)]
     [(0.1, False), (0.1, True), (0.3, False), (0.3, True)]
     """
-    kinds = (False, True) if len(rates) > 1 else (False,)
+    kinds = (False, True) if choosing else (False,)
     return tuple(Probe(*chosen) for chosen in product(range(layers), rates, kinds))
 
 
 def held_out_rows(images: int, share: float, seed: int) -> Tensor:
-    """Draw which images the choice between rates is made on: shape (N,), bool, at least one of them true."""
-    count = max(1, round(share * images))
+    """Draw which images the choice between rates is made on: shape (N,), bool, one at least unless the share is 0."""
+    count = max(1, round(share * images)) if share else 0
     held = torch.zeros(images, dtype=torch.bool)
     held[torch.from_numpy(np.random.default_rng((seed, images)).permutation(images)[:count])] = True
     return held
@@ -137,7 +137,7 @@ class Probes(Classifying):
         if chosen.layers:
             sizes = layer_sizes(parts.encoder)
         self.layers = chosen.layers
-        self.probes = probes_of(len(sizes), chosen.learning_rates)
+        self.probes = probes_of(len(sizes), chosen.learning_rates, choosing=chosen.held_out > 0)
         self.heads = nn.ModuleList(zeroed(sizes[probe.layer], parts.classes) for probe in self.probes)
         held = held_out_rows(parts.images, chosen.held_out, chosen.seed)
         self.register_buffer("held", held, persistent=False)
@@ -209,6 +209,6 @@ def layer_sizes(encoder: nn.Module) -> list[int]:
         If the encoder is no AlexNet, of whose layers no paper says how they are probed.
     """
     if not isinstance(encoder, AlexNet):
-        raise ValueError("layers are probed of an AlexNet alone; take protocol.layers False for the features of others")
+        raise ValueError("layers are probed of an AlexNet alone; of others take linear-mira or linear-music")
     channels = [layer.out_channels for layer in encoder.features if isinstance(layer, nn.Conv2d)]
     return [probed(count) for count in channels]

@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 from torch import Tensor
 from tqdm import tqdm
 
 from infoassign_training.data.images import Images, TaggedImages
 from infoassign_training.data.joined import joined
+from infoassign_training.data.subsets import rows_of
 from infoassign_training.engine import ranks
 from infoassign_training.evaluation import clusters as clustering
 from infoassign_training.evaluation import svm as machines
 from infoassign_training.evaluation.features import features_of, pause
 from infoassign_training.evaluation.knn import weighted_votes
-from infoassign_training.evaluation.logistic import Classifier, Regression
+from infoassign_training.evaluation.logistic import TOL, Classifier, Regression, summed
 from infoassign_training.evaluation.metrics import measured, precisions
 from infoassign_training.evaluation.settings import Clusters, Knn, Logistic, Svm
 from infoassign_training.evaluation.task import Found, Task, subset, whole
@@ -54,16 +54,16 @@ def knn(task: Task, chosen: Knn) -> Found:
 
 def principal(bank: Tensor, queries: Tensor, components: int) -> tuple[Tensor, Tensor]:
     """Project this rank's part of a bank, and all queries, on the principal components of the whole bank."""
-    every = whole(bank)
-    if components > min(every.shape):
-        raise ValueError(f"there are at most {min(every.shape)} principal components; protocol.components {components}")
-    found = PCA(components, random_state=0).fit(every.numpy())
-    # Of the first rank: signs and rounding might differ between machines.
-    mean, axes = (
-        ranks.of_first(torch.from_numpy(np.ascontiguousarray(values)).to(bank))
-        for values in (found.mean_, found.components_)
-    )
-    return (bank - mean) @ axes.T, (queries - mean) @ axes.T
+    rows = summed(torch.tensor(float(len(bank)), dtype=torch.float64, device=bank.device))
+    most = min(int(rows), bank.shape[1])
+    if components > most:
+        raise ValueError(f"there are at most {most} principal components; got protocol.components {components}")
+    mean = (summed(bank.sum(dim=0, dtype=torch.float64)) / rows).to(bank.dtype)
+    centred = bank - mean
+    product = summed((centred.T @ centred).double())
+    # Of the first rank: rounding might differ between machines.
+    axes = ranks.of_first(torch.linalg.eigh(product)[1][:, -components:].to(bank.dtype).contiguous())
+    return centred @ axes, (queries - mean) @ axes
 
 
 def logistic(task: Task, chosen: Logistic) -> Found:
@@ -99,6 +99,10 @@ def logistic(task: Task, chosen: Logistic) -> Found:
     notes: tuple[str, ...] = (f"C was chosen on {of}; the final fit is on them and the other training images together",)
     if strength in (min(chosen.strengths), max(chosen.strengths)) and len(chosen.strengths) > 1:
         notes += ("the chosen C is at the end of the range that was searched",)
+    if final.slope > TOL:
+        notes += (
+            f"the last fit ended after {chosen.max_iterations} iterations, before its gradient was below {TOL:g}",
+        )
     return Found(
         results,
         {"C": strength, f"validation {task.benchmark.metric}": score, "largest slope": final.slope},
@@ -165,19 +169,26 @@ def clusters(task: Task, chosen: Clusters) -> Found:
 
 
 def _k_means(task: Task, chosen: Clusters) -> tuple[NDArray[np.int64], str]:
-    train = whole(task.features(task.benchmark.train, chosen, "training images")).numpy()
+    source = task.benchmark.train
+    fitted = f"{len(source)} training images"
+    if len(source) > chosen.fitted_to:
+        rows = np.random.default_rng(chosen.seed).permutation(len(source))[: chosen.fitted_to]
+        source, fitted = rows_of(source, np.sort(rows)), f"{len(rows)} training images, drawn with seed {chosen.seed}"
+    train = whole(task.features(source, chosen, "training images")).numpy()
     test = whole(task.features(task.benchmark.test, chosen, "test images")).numpy()
     labels = np.zeros(len(test), dtype=np.int64)
     if task.place.rank == 0:
         found = KMeans(task.classes, n_init=20, random_state=chosen.seed).fit(normalize(train))
         labels = found.predict(normalize(test)).astype(np.int64)
     labels = ranks.of_first(torch.from_numpy(labels).to(task.device)).cpu().numpy()
-    return labels, f"k-means with {task.classes} clusters, the best of 20 starts by its own criterion"
+    return labels, f"k-means of {fitted} with {task.classes} clusters, the best of 20 starts by its own criterion"
 
 
 def _likeliest(task: Task, chosen: Clusters) -> tuple[NDArray[np.int64], str]:
     if task.pretrained.pretraining is None:
         raise ValueError("the labels of a run of ours are compared; of others' weights take clusters-k-means")
+    if not task.pretrained.evaluated:
+        raise ValueError("labels are made by the encoder that the run evaluates; leave --weights out")
     method = open_model(task.checkpoint).method.to(task.device)
     drawn = int(np.random.default_rng(chosen.seed).integers(2**31))
     heads = []

@@ -3,7 +3,9 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,31 +15,67 @@ import torch
 import torchvision
 
 import infoassign
-from infoassign_training.data.benchmarks import open_benchmark
+from infoassign_training.data.benchmark_layouts import SETS
+from infoassign_training.data.benchmarks import Benchmark, open_benchmark
+from infoassign_training.data.images import TaggedImages
 from infoassign_training.engine import ranks
 from infoassign_training.errors import UserError
 from infoassign_training.evaluation import protocols, trained
-from infoassign_training.evaluation.results import Result, hash_of, read, write
-from infoassign_training.evaluation.settings import Settings
-from infoassign_training.evaluation.task import Found, Task
-from infoassign_training.models.pretrained import read_pretrained
+from infoassign_training.evaluation.presets import PROTOCOLS
+from infoassign_training.evaluation.results import EVALUATIONS, Result, hash_of, read, write
+from infoassign_training.evaluation.settings import Clusters, FineTune, Knn, Logistic, Settings, Svm
+from infoassign_training.evaluation.task import Found, Task, scale_of, sizes
+from infoassign_training.models.pretrained import Pretrained, read_pretrained
+from infoassign_training.models.settings import SmallResNet
 
 
 class EvaluationError(UserError):
     """An evaluation that cannot be made as asked."""
 
 
-def file_of(folder: Path, protocol: str, words: str, weights: str, seed: int) -> Path:
+def file_of(folder: Path, protocol: str, words: str, weights: str, seed: int, changed: str = "") -> Path:
     """Return where a result is written.
+
+    Parameters
+    ----------
+    changed
+        Hash of the protocol's settings, where they are not those of its name.
 
     Examples
     --------
     >>> file_of(Path("out"), "knn", "cifar10:/data", "teacher", 3).name
     'knn-cifar10-teacher-seed3.json'
     """
-    name, colon, _ = words.partition(":")
-    parts = [protocol, name if colon else Path(words).name, *([weights] if weights else [])]
-    return folder / ("-".join([*parts, *([f"seed{seed}"] if seed else [])]) + ".json")
+    parts = [protocol, changed[:8], title_of(words), weights, f"seed{seed}" if seed else ""]
+    return folder / ("-".join(filter(None, parts)) + ".json")
+
+
+def title_of(words: str) -> str:
+    """Return the name of a data set; of images of one's own that of their folder.
+
+    Examples
+    --------
+    >>> title_of("imagenet:/data"), title_of("folder:my/pictures"), title_of("my/pictures")
+    ('imagenet', 'pictures', 'pictures')
+    """
+    name, colon, where = words.partition(":")
+    if name in SETS and name not in ("folder", "packed"):
+        return name
+    return Path(where if colon and name in SETS else words).expanduser().resolve().name
+
+
+def changes(protocol: str, chosen: Settings) -> dict[str, Any]:
+    """Return what is not as the protocol of that name has it, but for the seed.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from infoassign_training.evaluation.presets import PROTOCOLS
+    >>> changes("knn", replace(PROTOCOLS["knn"].settings, seed=3, temperature=0.1))
+    {'temperature': 0.1}
+    """
+    known = vars(PROTOCOLS[protocol].settings) if protocol in PROTOCOLS else {}
+    return {name: value for name, value in vars(chosen).items() if known and name != "seed" and known[name] != value}
 
 
 def evaluate(
@@ -89,7 +127,12 @@ def evaluate(
     """
     if resume and overwrite:
         raise EvaluationError("--resume and --overwrite exclude each other: one goes on, the other begins anew")
-    paths = [file_of(folder, protocol, words, weights, chosen.seed) for words in data]
+    if not data:
+        raise EvaluationError("on what? name a data set: --data digits, a folder, or NAME:WHERE")
+    if (folder / "settings.json").exists():
+        raise EvaluationError(f"{folder} is a run's folder; results go to {EVALUATIONS} in it, without --out")
+    changed = hash_of(_settings(replace(chosen, seed=0))) if changes(protocol, chosen) else ""
+    paths = [file_of(folder, protocol, words, weights, chosen.seed, changed) for words in data]
     if len(set(paths)) < len(paths):
         raise EvaluationError("two of the data sets have the same name; evaluate them one by one, each with an --out")
     try:
@@ -103,7 +146,11 @@ def evaluate(
                 )
             pretrained = read_pretrained(checkpoint, weights=weights)
             # All of them, before hours are spent on the first.
-            benchmarks = [open_benchmark(words, seed=chosen.seed) for words in data]
+            benchmarks = [open_benchmark(words, seed=chosen.seed, class_list=chosen.class_list) for words in data]
+            for benchmark in benchmarks:
+                require_fitting(chosen, pretrained, benchmark)
+            if place.rank == 0:
+                folder.mkdir(parents=True, exist_ok=True)
             found = []
             for words, path, benchmark in zip(data, paths, benchmarks, strict=True):
                 task = Task(
@@ -125,19 +172,41 @@ def evaluate(
             return found
     except ValueError as error:
         raise EvaluationError(str(error)) from error
+    finally:
+        # Where nothing was found nothing is left. What holds something stays, and another process may be first.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _evaluated(protocol: str, chosen: Settings, task: Task, path: Path, *, resume: bool, overwrite: bool) -> Result:
     """Evaluate on one data set, and write what was found."""
     begun = time.perf_counter()
     if chosen.kind in TRAINED:
+        if task.place.rank == 0 and overwrite:
+            path.unlink(missing_ok=True)  # or --resume would take it for that of what is trained now
         found = TRAINED[chosen.kind](task, chosen, resume=resume, overwrite=overwrite)
     else:
         found = FROZEN[chosen.kind](task, chosen)
     result = _result(protocol, chosen, task, found, time.perf_counter() - begun)
+    strange = [name for name, value in found.results.items() if not isfinite(value)]
+    if strange:
+        raise EvaluationError(f"on {title_of(task.words)} there is no {', '.join(strange)}: it would not be a number")
     if task.place.rank == 0:
         write(path, result)
     return result
+
+
+def require_fitting(chosen: Settings, pretrained: Pretrained, benchmark: Benchmark) -> None:
+    """Raise ValueError if a protocol or an encoder is for other images than these."""
+    tagged = isinstance(benchmark.train, TaggedImages)
+    if tagged and not isinstance(chosen, Svm | Logistic):
+        raise ValueError(f"{benchmark.name} has several classes an image: it is for voc07-svm and transfer")
+    if isinstance(chosen, Svm) and not tagged:
+        raise ValueError(f"{benchmark.name} has one class an image; svm is for several classes, as voc2007")
+    if isinstance(pretrained.settings, SmallResNet) != (benchmark.name == "digits"):
+        raise ValueError(
+            f"{pretrained.origin}: an encoder of the 8 x 8 digits is for --data digits, and no other is for them"
+        )
 
 
 FROZEN: Mapping[str, Callable[[Task, Any], Found]] = {
@@ -173,25 +242,33 @@ def _result(protocol: str, chosen: Settings, task: Task, found: Found, seconds: 
     benchmark = task.benchmark
     data = {"train": benchmark.train, "validation": benchmark.validation, "test": benchmark.test}
     modules = (infoassign, torch, torchvision, numpy, sklearn)
+    crop, resize = sizes(chosen, task.pretrained.image_size)
+    mean, std = scale_of(chosen, task.pretrained)
+    changed = changes(protocol, chosen)
+    notes = [f"not as {protocol} has it: {name} {value}" for name, value in changed.items()]
+    if benchmark.validation is not None and isinstance(chosen, Knn | FineTune | Clusters):
+        notes.append("the set's validation images are not used: there is nothing to choose")
     return Result(
-        protocol=protocol,
+        protocol=f"{protocol}*" if changed else protocol,
         settings=_settings(chosen),
         checkpoint={
             "path": str(task.checkpoint),
             "sha256": task.pretrained.sha256,
             "origin": task.pretrained.origin,
             "weights": task.weights,
+            "encoder": {"kind": task.pretrained.settings.kind, **asdict(task.pretrained.settings)},
         },
         data={
-            "name": benchmark.name,
+            "name": title_of(task.words),
             "place": task.words,
             **{name: 0 if images is None else len(images) for name, images in data.items()},
             "classes": len(benchmark.train.names),
-            "metric": benchmark.metric,
+            "metric": "nmi" if isinstance(chosen, Clusters) else benchmark.metric,
+            "shown": {"crop": crop, "resize": resize, "interpolation": chosen.interpolation, "mean": mean, "std": std},
         },
         results=found.results,
         chosen=found.chosen,
-        notes=(*found.notes, *([benchmark.note] if benchmark.note else [])),
+        notes=(*notes, *found.notes, *filter(None, [benchmark.note])),
         seconds=round(seconds, 2),
         processes=task.place.world,
         versions={"python": platform.python_version()} | {module.__name__: module.__version__ for module in modules},

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import ClassVar, Literal, TypeAlias
 
 from infoassign_training.checks import require, require_not_negative, require_positive
@@ -20,10 +21,22 @@ class Chosen:
     """Height and width of what is cut out; 0 for what the encoder was trained at."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Of the resizing."""
+    mean: tuple[float, ...] = ()
+    """Subtracted from the channels, which lie in [0, 1]; without it what a run of ours was trained with, and of others'
+    weights ImageNet's."""
+    std: tuple[float, ...] = ()
+    """Divides the channels after that; the same without it."""
+    class_list: str = ""
+    """File with WordNet numbers, one a line: only these classes of ImageNet take part (ImageNet-100)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
         require_not_negative(self, "protocol", "crop")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            require(len(value) in (0, 3), f"protocol.{name} must be three numbers, red, green and blue; got {value}")
+            require(all(map(isfinite, value)), f"protocol.{name} must be finite; got {value}")
+        require(all(value > 0 for value in self.std), f"protocol.std must be positive; got {self.std}")
         require(self.resize == 0 or self.resize >= 1, f"protocol.resize must be 0 or at least 1; got {self.resize}")
 
 
@@ -61,8 +74,10 @@ class Knn(Subset, Chosen):
         super().__post_init__()
         self.require_subset()
         require(
-            len(self.neighbours) > 0 and min(self.neighbours) >= 1,
-            f"protocol.neighbours must be positive; got {self.neighbours}",
+            len(self.neighbours) > 0
+            and min(self.neighbours) >= 1
+            and len(set(self.neighbours)) == len(self.neighbours),
+            f"protocol.neighbours must be positive, and none twice; got {self.neighbours}",
         )
         require_positive(self, "protocol", "temperature")
         require_not_negative(self, "protocol", "components")
@@ -95,7 +110,9 @@ class Trained(Chosen):
         require(self.batch_size >= 2, f"protocol.batch_size must be at least 2; got {self.batch_size}")
         require_not_negative(self, "protocol", "weight_decay")
         require(0 <= self.momentum < 1, f"protocol.momentum must be in [0, 1); got {self.momentum}")
-        require_positive(self, "protocol", "drop_by")
+        require(self.drop_by > 1, f"protocol.drop_by must be above 1; got {self.drop_by}")
+        rising = list(self.drops) == sorted({drop for drop in self.drops if drop > 0})
+        require(rising, f"protocol.drops must be rising epochs; got {self.drops}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +128,8 @@ class Linear(Trained):
     learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
     """To choose from; the rate that is used is this times batch size / 256."""
     held_out: float = 0.01
-    """Share of the training images that the choice is made on; there is none, and no part held out, with one rate."""
+    """Share of the training images that the choice is made on, where a set has no validation images; there is no
+    choice, and no part held out, with one rate."""
     layers: bool = False
     """Probe every convolution of an AlexNet, max-pooled to at most 9600 values, in place of the features."""
     ten_crops: bool = False
@@ -128,6 +146,7 @@ class Linear(Trained):
             f"protocol.learning_rates has one twice: {self.learning_rates}",
         )
         require(0 < self.held_out < 1, f"protocol.held_out must be in (0, 1); got {self.held_out}")
+        require(not self.ten_crops or self.resize != 1, "protocol.ten_crops is of no use with protocol.resize 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +226,12 @@ class Clusters(Chosen):
     kind: ClassVar[str] = "clusters"
     of: Literal["labels", "k-means"] = "labels"
     """Whose clusters."""
+    fitted_to: int = 100_000
+    """Training images, at most, that k-means is fitted to, drawn by the seed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "protocol", "fitted_to")
 
 
 Settings: TypeAlias = Knn | Linear | FineTune | Logistic | Svm | Clusters

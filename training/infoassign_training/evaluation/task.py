@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -71,7 +72,8 @@ class Task:
         size, resize = sizes(chosen, self.pretrained.image_size)
         scaled: Callable[[Tensor], Tensor] = grey
         if not isinstance(self.pretrained.settings, SmallResNet):
-            scaled = partial(normalised, augmentation=Plain(mean=self.pretrained.mean, std=self.pretrained.std))
+            mean, std = scale_of(chosen, self.pretrained)
+            scaled = partial(normalised, augmentation=Plain(mean=mean, std=std))
         return Looking(
             transform=look(size, resize, InterpolationMode(chosen.interpolation)),
             scaled=scaled,
@@ -102,6 +104,15 @@ def sizes(chosen: Chosen, trained_at: int) -> tuple[int, int]:
     """
     size = chosen.crop or trained_at
     return size, shorter_side(size, chosen.resize)
+
+
+Channels: TypeAlias = tuple[float, float, float]
+
+
+def scale_of(chosen: Chosen, pretrained: Pretrained) -> tuple[Channels, Channels]:
+    """Return mean and standard deviation of the channels, those that are asked for or the encoder's."""
+    mean, std = chosen.mean or pretrained.mean, chosen.std or pretrained.std
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def subset(images: Images, chosen: Subset, seed: int) -> tuple[Images, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The protocols that train by SGD: their runs, which go on where they were cut off, and their scores."""
 
+import hashlib
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from infoassign_training.engine.feed import feed_of
 from infoassign_training.engine.pretrain import train
 from infoassign_training.engine.run import Run, open_run
 from infoassign_training.evaluation.features import Looking, features_of
-from infoassign_training.evaluation.metrics import measured
+from infoassign_training.evaluation.metrics import measured, top
 from infoassign_training.evaluation.probing import (
     Classifying,
     FromCheckpoint,
@@ -28,49 +29,65 @@ from infoassign_training.evaluation.probing import (
     held_out_rows,
 )
 from infoassign_training.evaluation.settings import FineTune, Linear, Trained
-from infoassign_training.evaluation.task import Found, Task, sizes, subset, whole
+from infoassign_training.evaluation.task import Found, Task, scale_of, sizes, subset, whole
 from infoassign_training.methods.build import build
 from infoassign_training.models.settings import SmallResNet
 
 
 def linear(task: Task, chosen: Linear, *, resume: bool, overwrite: bool) -> Found:
     """Train linear classifiers on frozen features, choose a rate for each layer, and score what was chosen."""
+    small = isinstance(task.pretrained.settings, SmallResNet)
+    if small and chosen.ten_crops:
+        raise ValueError("protocol.ten-crops is for images that are larger than what the network is shown")
+    rates, validation = chosen.learning_rates, task.benchmark.validation
+    share = chosen.held_out if len(rates) > 1 and validation is None else 0.0
     probes = LinearProbes(
         checkpoint=str(task.checkpoint),
         sha256=task.pretrained.sha256,
         weights=task.weights,
-        learning_rates=chosen.learning_rates,
-        held_out=chosen.held_out,
+        learning_rates=rates,
+        held_out=share,
         layers=chosen.layers,
         seed=chosen.seed,
     )
-    settings = settings_of(task, chosen, probes, source(task, chosen.seed))
-    method = trained(task, settings, resume=resume, overwrite=overwrite)
+    method = trained(task, settings_of(task, chosen, probes, source(task, chosen)), resume=resume, overwrite=overwrite)
     assert isinstance(method, Probes)
     looking = task.look(chosen)
-    layers = max(probe.layer for probe in method.probes) + 1
-    finals = {(probe.layer, probe.rate): number for number, probe in enumerate(method.probes) if not probe.choosing}
+    layers = 1 + max(probe.layer for probe in method.probes)
     found: dict[str, float | str] = {}
-    rates = [chosen.learning_rates[0]] * layers
-    notes: tuple[str, ...] = ()
-    if len(chosen.learning_rates) > 1:
-        held = _held(task.benchmark.train, chosen)
-        scores = accuracies(method, held, looking, [n for n, probe in enumerate(method.probes) if probe.choosing])
-        by = {(method.probes[number].layer, method.probes[number].rate): score for number, score in scores.items()}
-        for layer in range(layers):
-            rates[layer] = max(chosen.learning_rates, key=lambda rate: by[layer, rate])
-        found = {
-            f"held-out top-1{_of(layer, layers)} at rate {rate:g}": score for (layer, rate), score in sorted(by.items())
-        }
-        notes = (f"the rate was chosen on {len(held)} training images, which its classifier was not trained on",)
-    found |= {f"learning rate{_of(layer, layers)}": rate for layer, rate in enumerate(rates)}
-    numbers = [finals[layer, rate] for layer, rate in enumerate(rates)]
+    best, notes = [rates[0]] * layers, tuple[str, ...]()
+    if len(rates) > 1:
+        by, notes = _judged(task, chosen, method, looking)
+        best = [max(rates, key=lambda rate: by[layer, rate]) for layer in range(layers)]
+        found = {f"top-1{_of(*key, layers)}": score for key, score in sorted(by.items())}
+    found |= {f"base learning rate{_of(layer, None, layers)}": rate for layer, rate in enumerate(best)}
+    numbers = [method.probes.index(Probe(layer, rate, choosing=False)) for layer, rate in enumerate(best)]
     results = scored(task, method, looking, numbers, "")
     if chosen.ten_crops:
-        if isinstance(task.pretrained.settings, SmallResNet):
-            raise ValueError("protocol.ten-crops is for images that are larger than what the network is shown")
         results |= scored(task, method, task.look(chosen, ten_crops), numbers, ", 10 crops")
     return Found(results, found, (*notes, *_on_digits(task)))
+
+
+def _judged(
+    task: Task, chosen: Linear, method: Probes, looking: Looking
+) -> tuple[dict[tuple[int, float], float], tuple[str, ...]]:
+    """Return how good every rate is for every layer, on images that are neither trained on nor scored."""
+    judges = task.benchmark.validation
+    said = f"the {len(judges)} validation images" if judges is not None else ""
+    if judges is None:
+        rows = held_out_rows(len(task.benchmark.train), chosen.held_out, chosen.seed).nonzero()[:, 0].numpy()
+        judges = rows_of(task.benchmark.train, rows)
+        said = f"{len(rows)} training images, which the classifiers that were compared had not been trained on"
+    choosing = task.benchmark.validation is None
+    numbers = [number for number, probe in enumerate(method.probes) if probe.choosing == choosing]
+    classes = judges.classes
+    assert classes is not None
+    scores = logits_of(method, judges, looking, numbers, "images to choose by")
+    by = {
+        (method.probes[number].layer, method.probes[number].rate): top(whole(some).numpy(), classes)
+        for number, some in zip(numbers, scores, strict=True)
+    }
+    return by, (f"the rate was chosen on {said}",)
 
 
 def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) -> Found:
@@ -83,22 +100,40 @@ def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) ->
         head_rate=chosen.head_rate,
     )
     _, notes = subset(task.benchmark.train, chosen, chosen.seed)
-    data = replace(source(task, chosen.seed), labelled=chosen.labelled, labelled_list=chosen.labelled_list)
+    data = source(task, chosen, chosen.labelled, chosen.labelled_list)
     method = trained(task, settings_of(task, chosen, tuning, data), resume=resume, overwrite=overwrite)
     return Found(scored(task, method, task.look(chosen), [0], ""), {}, (*notes, *_on_digits(task)))
 
 
-def source(task: Task, seed: int) -> Evaluated:
+def source(task: Task, chosen: Trained, labelled: float = 1.0, labelled_list: str = "") -> Evaluated:
     """Return how settings name the training images."""
     name, _, root = task.words.partition(":")
-    # A folder may be named alone.
-    return Evaluated(name=task.benchmark.name, root=root if name == task.benchmark.name else task.words, seed=seed)
+    whole = Evaluated(
+        name=task.benchmark.name,
+        root=root if name == task.benchmark.name else task.words,  # a folder may be named alone
+        labelled=labelled,
+        labelled_list=labelled_list,
+        class_list=chosen.class_list,
+        seed=chosen.seed,
+    )
+    return replace(whole, sha256=digest(images_of(whole)))
+
+
+def digest(images: Images) -> str:
+    """Return a hash of which images these are and of their classes, not of what is in them."""
+    found = hashlib.sha256()
+    for index in range(len(images)):
+        found.update(images.origin(index).encode(errors="surrogateescape") + b"\n")
+    if images.classes is not None:
+        found.update(images.classes.tobytes())
+    return found.hexdigest()
 
 
 def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evaluated) -> Pretraining:
     """Say in the engine's words what is trained."""
     small = isinstance(task.pretrained.settings, SmallResNet)
     size, resize = sizes(chosen, task.pretrained.image_size)
+    mean, std = scale_of(chosen, task.pretrained)
     return Pretraining(
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
@@ -111,8 +146,8 @@ def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evalu
             global_scale=chosen.scale,
             resized=resize if chosen.crops == "plain" else 0,
             interpolation=chosen.interpolation,
-            mean=task.pretrained.mean,
-            std=task.pretrained.std,
+            mean=mean,
+            std=std,
         ),
         encoder=task.pretrained.settings,
         projector=None,
@@ -133,9 +168,9 @@ def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evalu
 
 def trained(task: Task, settings: Pretraining, *, resume: bool, overwrite: bool) -> Classifying:
     """Train to the end, from wherever the run in the folder is; all ranks call this together."""
-    source = images_of(settings.data)
-    if settings.batch_size > len(source):
-        raise ValueError(f"protocol.batch-size {settings.batch_size} is larger than the {len(source)} labelled images")
+    images = images_of(settings.data)
+    if settings.batch_size > len(images):
+        raise ValueError(f"protocol.batch-size {settings.batch_size} is larger than the {len(images)} labelled images")
     feed = feed_of(settings, task.place, task.device)
     begun = resume and Run(task.folder).checkpoint.exists()
     method = build(settings, images=feed.images, classes=feed.classes)
@@ -159,24 +194,13 @@ def scored(task: Task, method: Classifying, looking: Looking, numbers: list[int]
     test = task.benchmark.test
     truth = whole(task.truth(test)).numpy()
     results: dict[str, float] = {}
-    for layer, scores in enumerate(logits_of(method, test, looking, numbers)):
+    for layer, scores in enumerate(logits_of(method, test, looking, numbers, f"test images{what}")):
         found = measured(whole(scores).numpy(), truth, task.benchmark.metric)
-        results |= {f"{name}{_of(layer, len(numbers))}{what}": value for name, value in found.items()}
+        results |= {f"{name}{_of(layer, None, len(numbers))}{what}": value for name, value in found.items()}
     return results
 
 
-def accuracies(method: Classifying, held: Images, looking: Looking, numbers: list[int]) -> dict[int, float]:
-    """Return the top-1 accuracies of some of the classifiers."""
-    classes = held.classes
-    assert classes is not None
-    found = logits_of(method, held, looking, numbers)
-    return {
-        number: measured(whole(scores).numpy(), classes, "top-1")["top-1"]
-        for number, scores in zip(numbers, found, strict=True)
-    }
-
-
-def logits_of(method: Classifying, images: Images, looking: Looking, numbers: list[int]) -> list[Tensor]:
+def logits_of(method: Classifying, images: Images, looking: Looking, numbers: list[int], title: str) -> list[Tensor]:
     """Return the scores (n_r, C) of this rank's images by some of the classifiers; of several crops, their mean."""
     method.eval()
 
@@ -188,7 +212,7 @@ def logits_of(method: Classifying, images: Images, looking: Looking, numbers: li
     every = list(method.heads)
     probes = method.probes if isinstance(method, Probes) else (Probe(0, 0.0, choosing=False),)
     chosen = [(every[number], probes[number]) for number in numbers]
-    return features_of(forward, images, looking, "test images")
+    return features_of(forward, images, looking, title)
 
 
 def _mean(logits: Tensor, crops: int) -> Tensor:
@@ -196,14 +220,11 @@ def _mean(logits: Tensor, crops: int) -> Tensor:
     return logits if crops == 1 else logits.softmax(dim=1).unflatten(0, (-1, crops)).mean(dim=1)
 
 
-def _held(images: Images, chosen: Linear) -> Images:
-    return rows_of(images, held_out_rows(len(images), chosen.held_out, chosen.seed).nonzero()[:, 0].numpy())
-
-
-def _of(layer: int, layers: int) -> str:
-    return f", conv{layer + 1}" if layers > 1 else ""
+def _of(layer: int, rate: float | None, layers: int) -> str:
+    """Say which layer, if there are several, and which rate."""
+    return (f", conv{layer + 1}" if layers > 1 else "") + (f" at base learning rate {rate:g}" if rate else "")
 
 
 def _on_digits(task: Task) -> tuple[str, ...]:
     small = isinstance(task.pretrained.settings, SmallResNet)
-    return ("the digits are distorted as in pretraining, in place of crops",) if small else ()
+    return ("training digits are distorted as in pretraining, not cropped as the protocol says",) if small else ()

@@ -149,6 +149,8 @@ def _clustered(table: Any, clusters: int, options: Options, said: dict[str, Any]
     from infoassign.estimator import InfoAssign
 
     rows = tables.some_rows(table, options.sample, options.seed)
+    if clusters > len(rows):
+        raise UserError(f"--clusters {clusters} is more than the {len(rows)} rows that they are found among")
     metric: Any = options.metric or "euclidean"
     epsilon = 0.1 if options.epsilon is None else options.epsilon
     beta = 2 / 3 if options.beta is None else options.beta
