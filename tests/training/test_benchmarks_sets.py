@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 from infoassign_training.data.benchmark_layouts import SETS, TRANSFER
 from infoassign_training.data.benchmarks import Benchmark, open_benchmark
 from infoassign_training.data.digits import digit_images, digits
-from infoassign_training.data.evaluation_views import in_order, whole
+from infoassign_training.data.evaluation_views import centred, in_order
 from infoassign_training.data.folder import open_folder
 from infoassign_training.data.images import ArrayImages, Images, ImagesError, TaggedImages
 from infoassign_training.data.joined import joined
@@ -358,7 +358,7 @@ def test_worker_processes_see_the_same_images(write: Callable[[str], Path], name
     benchmark = open_benchmark(f"{name}:{write(name)}")
     for images in (benchmark.test, joined(*parts(benchmark))):
         alone, helped = (
-            list(in_order(images, whole(8), range(len(images)), batch_size=7, workers=workers, context="fork"))
+            list(in_order(images, centred(8, 8), range(len(images)), batch_size=7, workers=workers, context="fork"))
             for workers in (0, 2)
         )
         for (ours, rows), (theirs, numbers) in zip(alone, helped, strict=True):

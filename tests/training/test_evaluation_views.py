@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from infoassign_training.data.digits import digit_images, digits
-from infoassign_training.data.evaluation_views import Look, Looks, centred, in_order, ten_crops, whole
+from infoassign_training.data.evaluation_views import Look, Looks, centred, in_order, ten_crops
 from infoassign_training.data.folder import open_folder
 from infoassign_training.data.images import ImagesError
 
@@ -61,18 +61,9 @@ def test_ten_crops_are_corners_and_centre_and_their_mirror_images(shape: tuple[i
             assert torch.equal(looks[5], scaled.flip(2)[:, :27, :27])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_whole_image_is_squeezed(shape: tuple[int, int]) -> None:
-    for image in images_of(shape):
-        look = whole(33)(image)
-        assert torch.equal(look, v2.Compose([v2.Resize((33, 33)), v2.PILToTensor()])(image))
-        assert look.dtype == torch.uint8
-
-
 def test_an_image_of_the_size_is_left_as_it_is() -> None:
     images = digit_images(digits()[1])
-    for look in (centred(8, 8), whole(8)):
-        assert torch.equal(look(images.image(3)), images.image(3))
+    assert torch.equal(centred(8, 8)(images.image(3)), images.image(3))
 
 
 @pytest.mark.parametrize("make", [centred, ten_crops])
@@ -80,8 +71,6 @@ def test_sizes_that_make_no_sense_are_refused(make: type[Look]) -> None:
     for size, resize in ((257, 256), (0, 256)):
         with pytest.raises(ValueError, match=rf"from 1 to resize; got {size} of {resize}"):
             make(size, resize)
-    with pytest.raises(ValueError, match="from 1"):
-        whole(0)
 
 
 def test_looks_can_be_sent_to_other_processes() -> None:
@@ -114,7 +103,7 @@ def damaged(tmp_path: Path) -> Path:
 
 
 def test_a_damaged_image_is_named(damaged: Path) -> None:
-    batches = in_order(open_folder(damaged, labelled=False), whole(8), range(10), batch_size=4)
+    batches = in_order(open_folder(damaged, labelled=False), centred(8, 8), range(10), batch_size=4)
     next(batches)
     with pytest.raises(ImagesError, match=r"^\S*7\.jpg cannot be decoded \(8 bytes\): no image format that is known$"):
         next(batches)
@@ -135,7 +124,7 @@ def test_the_number_of_workers_changes_nothing(damaged: Path, context: str) -> N
         assert torch.equal(ours, theirs)
         assert torch.equal(rows, numbers)
     with pytest.raises(ImagesError, match=r"^\S*7\.jpg cannot be decoded \(8 bytes\): no image format that is known$"):
-        list(in_order(images, whole(8), range(10), batch_size=4, workers=2, context=context))
+        list(in_order(images, centred(8, 8), range(10), batch_size=4, workers=2, context=context))
 
 
 def test_pixels_of_a_source_in_memory_are_not_shared() -> None:

@@ -283,6 +283,8 @@ def _other(arguments: Sequence[str]) -> None:
     def evaluate(protocol: tyro.conf.Positional[str]) -> None:
         """Evaluate an encoder by a protocol of the papers.
 
+        For example, `infoassign evaluate knn --checkpoint runs/first --data digits`.
+
         Args:
             protocol: What to do; `infoassign protocols` lists them, and `infoassign evaluate PROTOCOL --help` shows all
                 that can be set.

@@ -59,23 +59,6 @@ def ten_crops(size: int, resize: int, interpolation: InterpolationMode = Interpo
     return partial(_ten_crops, size=size, resize=resize, interpolation=interpolation)
 
 
-def whole(size: int, interpolation: InterpolationMode = InterpolationMode.BILINEAR) -> Look:
-    """Return the look that leaves nothing out: the image is scaled to `size` x `size`, whatever its shape.
-
-    Raises
-    ------
-    ValueError
-        If `size` is not positive.
-
-    Examples
-    --------
-    >>> whole(4)(torch.zeros(3, 12, 30, dtype=torch.uint8)).shape
-    torch.Size([3, 4, 4])
-    """
-    _require_within(size, size)
-    return partial(_whole, size=size, interpolation=interpolation)
-
-
 def shorter_side(size: int, ratio: float = 0.0) -> int:
     """Return what the shorter side of an image is brought to before `size` is cut out.
 
@@ -152,7 +135,7 @@ def in_order(
     Examples
     --------
     >>> from infoassign_training.data.synthetic import SyntheticImages
-    >>> for looks, rows in in_order(SyntheticImages(10, size=8), whole(4), range(3, 8), batch_size=3):
+    >>> for looks, rows in in_order(SyntheticImages(10, size=8), centred(4, 4), range(3, 8), batch_size=3):
     ...     print(tuple(looks.shape), rows.tolist())
     (3, 3, 4, 4) [3, 4, 5]
     (2, 3, 4, 4) [6, 7]
@@ -178,10 +161,6 @@ def _centred(image: PIL.Image.Image | Tensor, *, size: int, resize: int, interpo
 def _ten_crops(image: PIL.Image.Image | Tensor, *, size: int, resize: int, interpolation: InterpolationMode) -> Tensor:
     scaled = transforms.resize(image, [resize], interpolation, antialias=True)
     return torch.stack([_pixels(crop) for crop in transforms.ten_crop(scaled, [size])])
-
-
-def _whole(image: PIL.Image.Image | Tensor, *, size: int, interpolation: InterpolationMode) -> Tensor:
-    return _pixels(transforms.resize(image, [size, size], interpolation, antialias=True))
 
 
 def _pixels(image: PIL.Image.Image | Tensor) -> Tensor:

@@ -1,10 +1,27 @@
 """Whether labels that were found without classes say what the classes say."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
+from sklearn.preprocessing import normalize
+
+Features = NDArray[np.floating[Any]]
+"""Shape (N, F)."""
+
+
+def k_means(train: Features, test: Features, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Return the k-means cluster of every row of `test`, (N,); the clusters are those of `train`.
+
+    Rows are brought to length 1. No class is seen; the best of 20 starts by its own criterion is taken.
+    """
+    found = KMeans(count, n_init=20, random_state=seed).fit(normalize(train))
+    labels: NDArray[np.int64] = found.predict(normalize(test)).astype(np.int64)
+    return labels
 
 
 def agreement(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:

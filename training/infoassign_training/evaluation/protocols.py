@@ -6,8 +6,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.preprocessing import normalize
 from torch import Tensor
 from tqdm import tqdm
 
@@ -178,8 +176,7 @@ def _k_means(task: Task, chosen: Clusters) -> tuple[NDArray[np.int64], str]:
     test = whole(task.features(task.benchmark.test, chosen, "test images")).numpy()
     labels = np.zeros(len(test), dtype=np.int64)
     if task.place.rank == 0:
-        found = KMeans(task.classes, n_init=20, random_state=chosen.seed).fit(normalize(train))
-        labels = found.predict(normalize(test)).astype(np.int64)
+        labels = clustering.k_means(train, test, task.classes, seed=chosen.seed)
     labels = ranks.of_first(torch.from_numpy(labels).to(task.device)).cpu().numpy()
     return labels, f"k-means of {fitted} with {task.classes} clusters, the best of 20 starts by its own criterion"
 

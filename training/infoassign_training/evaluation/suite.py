@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from infoassign_training.data.digits import LabelledImages
+from infoassign_training.evaluation.clusters import k_means
 from infoassign_training.evaluation.knn import weighted_votes
 from infoassign_training.evaluation.metrics import top
 
@@ -63,12 +63,8 @@ def linear_probe(features: Features) -> float:
 
 
 def kmeans_agreement(features: Features, *, clusters: int, seed: int = 0) -> tuple[float, float]:
-    """NMI and ARI between true classes and k-means clusters of the L2-normalised features.
-
-    k-means sees no class; the best of 20 starts by its own criterion is taken.
-    """
-    kmeans = KMeans(clusters, n_init=20, random_state=seed).fit(normalize(features.train))
-    found = kmeans.predict(normalize(features.held_out))
+    """NMI and ARI between true classes and :func:`~infoassign_training.evaluation.clusters.k_means`."""
+    found = k_means(features.train, features.held_out, clusters, seed=seed)
     truth = features.held_out_classes
     return float(normalized_mutual_info_score(truth, found)), float(adjusted_rand_score(truth, found))
 
