@@ -2,23 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
 
 from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import Distortions
-from infoassign_training.data.digits import digits
-from infoassign_training.data.evaluation_views import centred, in_order, shorter_side
+from infoassign_training.data.digits import grey
+from infoassign_training.data.evaluation_views import centred, shorter_side
 from infoassign_training.data.images import Images
 from infoassign_training.data.views import normalised
 from infoassign_training.engine import checkpoint
+from infoassign_training.engine.ranks import Place
 from infoassign_training.engine.run import Run
 from infoassign_training.errors import UserError
+from infoassign_training.evaluation.features import Looking, chunks
 from infoassign_training.labelling.problem import Problem
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.build import build
@@ -89,23 +90,16 @@ def problem_of(settings: methods.Settings) -> Problem:
     return Problem()
 
 
-def batches(model: Model, source: Images | None, batch_size: int, workers: int) -> Iterator[Tensor]:
-    """Yield images as the encoder takes them; without a source the digits, as they are."""
-    augmentation = model.settings.augmentation
-    if isinstance(augmentation, Distortions):
-        yield from digits()[0].images.split(batch_size)
-        return
-    assert source is not None
-    look = centred(augmentation.global_size, shorter_side(augmentation.global_size))
-    for images, _ in in_order(source, look, range(len(source)), batch_size=batch_size, workers=workers):
-        yield normalised(images, augmentation)
-
-
-def logits(model: Model, images: Iterator[Tensor], count: int, device: torch.device) -> Iterator[NDArray[Any]]:
-    """Yield the scores of images, some at a time, float32, (b, K)."""
-    method = model.method.to(device)
-    with tqdm(desc="score", unit="image", total=count) as bar:
-        for batch in images:
-            found = method.logits(batch.to(device))[0]
-            bar.update(len(batch))
-            yield found.float().cpu().numpy()
+def logits(model: Model, source: Images, device: torch.device, batch_size: int, workers: int) -> Iterator[NDArray[Any]]:
+    """Yield the scores of images, some at a time, float32, (b, K); they are shown as they are evaluated."""
+    method, augmentation, size = model.method.to(device), model.settings.augmentation, model.settings.image_size
+    looking = Looking(
+        transform=centred(size, shorter_side(size)),
+        scaled=grey if isinstance(augmentation, Distortions) else partial(normalised, augmentation=augmentation),
+        place=Place(),
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    for _, images in chunks(source, looking, "images"):
+        yield method.logits(images)[0].float().cpu().numpy()

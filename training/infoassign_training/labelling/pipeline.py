@@ -197,8 +197,7 @@ def _images(words: str, checkpoint: Path, options: Options, file: Path) -> Sourc
     labels = model.method.labels
     assert labels is not None
     with ranks.joined(options.device) as (_, device):
-        batches = models.batches(model, source, options.batch_size, options.workers)
-        parts = models.logits(model, batches, len(source), device)
+        parts = models.logits(model, source, device, options.batch_size, options.workers)
         write_npy(file, parts, (len(source), labels), np.float32)
     said = {
         "input": {"kind": "images", "words": words, "images": len(source)},
