@@ -25,8 +25,8 @@ from infoassign_training.evaluation.metrics import top
 from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.evaluation.protocols import principal
 from infoassign_training.evaluation.settings import Clusters, Knn, Linear
-from infoassign_training.labelling.models import open_model
 from infoassign_training.methods import settings as methods
+from infoassign_training.methods.finished import open_model
 from infoassign_training.models.alexnet import AlexNet
 
 

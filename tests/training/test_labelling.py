@@ -24,13 +24,14 @@ from infoassign_training.data.settings import Folder
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.run import Run, Started
 from infoassign_training.errors import UserError
-from infoassign_training.labelling import folder, models, tables
+from infoassign_training.labelling import folder, tables
 from infoassign_training.labelling.labels import at_potential
 from infoassign_training.labelling.options import Options
 from infoassign_training.labelling.pipeline import label
 from infoassign_training.labelling.scoring import scores_of
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.build import build
+from infoassign_training.methods.finished import open_model
 from infoassign_training.methods.labels import read_labels
 from infoassign_training.models.settings import ResNet
 
@@ -236,7 +237,7 @@ def test_clusters_of_features_are_those_of_the_estimator(
 def test_images_are_labelled_by_a_run(finished_run: Any, labelled: Any, tmp_path: Path) -> None:
     """All together, where the method's own labels are those of a batch."""
     labels, said = labelled("digits", checkpoint=finished_run.folder, soft="float32", tol=1e-5)
-    model = models.open_model(finished_run.folder / "checkpoint.pt")
+    model = open_model(finished_run.folder / "checkpoint.pt")
     direct = model.method.label(digits()[0].images)
     assert direct is not None
     assert (labels == direct.labels.numpy()).mean() > 0.99

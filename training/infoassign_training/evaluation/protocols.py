@@ -21,7 +21,7 @@ from infoassign_training.evaluation.logistic import TOL, Classifier, Regression,
 from infoassign_training.evaluation.metrics import measured, precisions
 from infoassign_training.evaluation.settings import Clusters, Knn, Logistic, Svm
 from infoassign_training.evaluation.task import Found, Task, subset, whole
-from infoassign_training.labelling.models import open_model
+from infoassign_training.methods.finished import open_model
 
 Item = TypeVar("Item")
 

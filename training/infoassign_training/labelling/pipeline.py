@@ -182,8 +182,9 @@ def _images(words: str, checkpoint: Path, options: Options, file: Path) -> Sourc
     from infoassign_training.data.settings import Digits, Folder, named
     from infoassign_training.engine import ranks
     from infoassign_training.labelling import models
+    from infoassign_training.methods.finished import open_model
 
-    model = models.open_model(checkpoint)
+    model = open_model(checkpoint)
     try:
         chosen = named(words, Folder())
     except ValueError as error:
