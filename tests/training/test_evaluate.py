@@ -24,6 +24,7 @@ from infoassign_training.evaluation.clusters import agreement
 from infoassign_training.evaluation.metrics import top
 from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.evaluation.protocols import principal
+from infoassign_training.evaluation.run import evaluate
 from infoassign_training.evaluation.settings import Clusters, Knn, Linear
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.finished import open_model
@@ -344,6 +345,31 @@ def test_labels_of_a_model_are_compared_with_classes(kind: str, tmp_path: Path) 
     drawn = [agreement(held_out.classes.numpy(), labels) for labels in heads]
     assert dict(found.results) in drawn
     assert ("drawn with seed 0" in found.notes[0]) == (len(heads) > 1)
+
+
+def test_what_learnt_the_labels_of_another_is_evaluated_as_any_other(tmp_path: Path) -> None:
+    """Label transfer from end to end: one run finds labels, another learns them."""
+    first = digit_runs.with_method(replace(digit_runs.SMALL, epochs=1), methods.Sela(heads=(12, 5)))
+    pipeline.pretrain("first", first, tmp_path / "first")
+    labels = str(tmp_path / "first" / "labels.npy")
+    second = digit_runs.with_method(first, methods.Transfer(labels=labels, heads=(12, 5)))
+    pipeline.pretrain("second", second, tmp_path / "second")
+    for protocol, chosen in (("knn", Knn()), ("clusters", Clusters())):
+        found = on(protocol, chosen, tmp_path / "second", "digits", tmp_path / "out")
+        assert "run second" in found.checkpoint["origin"]
+        assert all(0 <= value <= 1 for value in found.results.values())
+
+
+def test_one_command_evaluates_on_several_sets(
+    weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CIFAR-10 and CIFAR-100, as for encoders of imbalanced images (SeLa, table 8)."""
+    for name in ("cifar10", "cifar100"):
+        image_files.lay_out(name, tmp_path, monkeypatch)
+    sets = [f"{name}:{tmp_path}" for name in ("cifar10", "cifar100")]
+    found = evaluate("knn-sela", SMALL["knn-sela"], weights["resnet"], sets, tmp_path / "out", device="cpu")
+    assert [result.data["name"] for result in found] == ["cifar10", "cifar100"]
+    assert (tmp_path / "out" / results.TABLE).read_text().count("knn-sela*") == 4
 
 
 def test_clusters_of_others_weights_need_k_means(weights: dict[str, Path], tmp_path: Path) -> None:
