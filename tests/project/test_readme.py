@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import infoassign as ia
+from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
@@ -24,12 +25,22 @@ def test_the_two_commands_are_one_line_each() -> None:
 
 
 def test_the_commands_of_full_scale_are_those_that_there_are() -> None:
-    *_, torchrun, slurm = blocks("sh")
+    *_, torchrun, slurm, _ = blocks("sh")
     assert slurm == (ROOT / "examples" / "pretrain.slurm").read_text(encoding="utf-8")
     assert torchrun.startswith("torchrun --nproc-per-node 8 -m infoassign_training pretrain ")
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+PAGES = ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_protocols_that_are_named_exist(page: str) -> None:
+    named = re.findall(r"\bevaluate ([a-z0-9-]*[a-z0-9])\b --", (ROOT / page).read_text(encoding="utf-8"))
+    assert set(named) <= set(PROTOCOLS)
+    assert named or page not in ("README.md", "docs/evaluation.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_recipes_that_are_named_exist(page: str) -> None:
     named = re.findall(r"(?:pretrain|recipes) ([a-z]+-[a-z0-9-]*[a-z0-9])\b", (ROOT / page).read_text(encoding="utf-8"))
     assert set(named) <= set(RECIPES)
