@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 import infoassign as ia
 from infoassign_training import pipeline
 from infoassign_training.cli import run
+from infoassign_training.commands.label import table
 from infoassign_training.config import Pretraining
 from infoassign_training.data import augmentations
 from infoassign_training.data.digits import digits
@@ -24,6 +25,7 @@ from infoassign_training.data.settings import Folder
 from infoassign_training.engine import checkpoint
 from infoassign_training.engine.run import Run, Started
 from infoassign_training.errors import UserError
+from infoassign_training.folders import appearing
 from infoassign_training.labelling import folder, tables
 from infoassign_training.labelling.labels import at_potential
 from infoassign_training.labelling.options import Options
@@ -371,6 +373,110 @@ def test_a_full_disk_leaves_what_was_there(
         labelled(logits, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "logits.npy"]
     assert (np.load(tmp_path / "labels" / "labels.npy")[0] == labels).all()
+
+
+def test_overwriting_takes_nothing_that_is_not_labels(logits: str, tmp_path: Path, labelled: Any) -> None:
+    labelled(logits, soft="float32")
+    with pytest.raises(UserError, match=r"plan\.npy lies in .*labels, which is to be replaced"):
+        labelled(str(tmp_path / "labels" / "plan.npy"), overwrite=True)
+    (tmp_path / "labels" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"no labels \(thesis\.txt\)"):
+        labelled(logits, overwrite=True)
+    assert (tmp_path / "labels" / "thesis.txt").read_text() == "mine"
+
+
+def test_labels_that_cannot_take_their_place_leave_the_earlier_ones(tmp_path: Path) -> None:
+    """The disk is full, or the process interrupted, between the two renames."""
+    out = tmp_path / "out"
+    with appearing(out) as folder:
+        (folder / "a").write_text("before")
+    original, calls = Path.rename, []
+
+    def rename(self: Path, target: Any) -> Path:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return original(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(OSError, match="No space"), appearing(out) as folder:
+            (folder / "a").write_text("after")
+    assert (out / "a").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_to_a_folder_stays_one(logits: str, tmp_path: Path, labelled: Any) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "labels").symlink_to(tmp_path / "far")
+    labelled(logits)
+    assert (tmp_path / "labels").is_symlink()
+    assert (tmp_path / "far" / "labels.npy").exists()
+
+
+def test_a_potential_is_of_scores_of_its_kind(logits: str, tmp_path: Path, labelled: Any) -> None:
+    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    np.save(tmp_path / "f.npy", features)
+    columns = np.load(logits).shape[1]
+    labelled(str(tmp_path / "f.npy"), out="earlier", clusters=columns)
+    (tmp_path / "earlier" / "prototypes.npy").unlink()
+    with pytest.raises(UserError, match="was made of features, and these are scores"):
+        labelled(logits, like=tmp_path / "earlier")
+
+
+def test_a_certificate_by_an_earlier_potential_says_what_that_was_worth(
+    logits: str, tmp_path: Path, labelled: Any
+) -> None:
+    _, before = labelled(logits, out="earlier", max_sweeps=1, tol=1e-9)
+    assert before["status"] == "max_sweeps"
+    _, said = labelled(logits, like=tmp_path / "earlier")
+    assert said["earlier"]["status"] == "max_sweeps"
+    assert len(said["earlier"]["potential"]["sha256"]) == 64
+    assert "max_sweeps" in table(said)
+
+
+def test_half_precision_is_not_rounded_again(tmp_path: Path, labelled: Any) -> None:
+    cosines = np.random.default_rng(0).uniform(-1, 1, size=(400, 50)).astype(np.float16)
+    np.save(tmp_path / "half.npy", cosines)
+    np.save(tmp_path / "single.npy", cosines.astype(np.float32))
+    likeliest, _ = labelled(str(tmp_path / "half.npy"), out="a", argmax=True, temperature=1e-5)
+    assert (likeliest == cosines.argmax(axis=1)).all()
+    labelled(str(tmp_path / "half.npy"), out="b", temperature=0.07)
+    ours, theirs = (
+        labelled(str(tmp_path / f"{name}.npy"), out=name, like=tmp_path / "b", soft="float64")
+        for name in ("half", "single")
+    )
+    assert (ours[0] == theirs[0]).all()
+
+
+def test_what_cannot_be_done_is_said_before_images_are_looked_at(
+    finished_run: Any, labelled: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="--prior"):
+        labelled("digits", checkpoint=finished_run.folder, prior=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="holds no labels"):
+        labelled("digits", checkpoint=finished_run.folder, like=tmp_path / "nowhere")
+    assert "images" not in capsys.readouterr().err
+
+
+def test_numbers_that_numpy_does_not_have_are_refused(tmp_path: Path, labelled: Any) -> None:
+    save_file({"a": torch.zeros(4, 3).to(torch.float8_e4m3fn)}, tmp_path / "f8.safetensors")
+    save_file({"a": torch.zeros(())}, tmp_path / "one.safetensors")
+    np.save(tmp_path / "long.npy", np.zeros((4, 3), dtype=np.longdouble))
+    for name, said in (("f8.safetensors", "real floating"), ("one.safetensors", "matrix"), ("long.npy", "64 bits")):
+        with pytest.raises(UserError, match=said):
+            labelled(str(tmp_path / name))
+
+
+def test_prototypes_beside_other_tensors_and_rows_without_direction_are_told(tmp_path: Path, labelled: Any) -> None:
+    features = np.ones((300, 3), dtype=np.float32)
+    features[250] = 0
+    np.save(tmp_path / "f.npy", features)
+    save_file({"a": torch.ones(2, 3), "b": torch.ones(2, 3)}, tmp_path / "two.safetensors")
+    with pytest.raises(UserError, match="prototypes alone"):
+        labelled(str(tmp_path / "f.npy"), prototypes=tmp_path / "two.safetensors")
+    with pytest.raises(UserError, match="row 250 is zero"):
+        labelled(str(tmp_path / "f.npy"), clusters=2, metric="cosine", sample=100)
 
 
 def test_labels_are_overwritten_only_when_asked(logits: str, tmp_path: Path, labelled: Any) -> None:

@@ -1,13 +1,10 @@
 """An encoder in the formats that other programs read, with a model card."""
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 import safetensors
 import safetensors.torch
@@ -20,6 +17,7 @@ from infoassign.files import replacing, write_text
 from infoassign_training.engine.run import Run
 from infoassign_training.errors import UserError
 from infoassign_training.export_files import CARD, FILES, Format
+from infoassign_training.folders import appearing
 from infoassign_training.model_card import Measured, card, results_in
 from infoassign_training.models.layouts import described
 from infoassign_training.models.pretrained import IMAGENET_CLASSES, Pretrained, read_pretrained
@@ -73,7 +71,7 @@ def export(
     chosen = list(dict.fromkeys(formats)) or usual_formats(found)
     made = {form: MAKERS[form](found) for form in chosen}
     text = card(found, chosen, measured=_measured(source, found), versions=_versions(source, found))
-    with _whole(out) as folder:
+    with appearing(out) as folder:
         for form, content in made.items():
             with replacing(folder / FILES[form]) as file:
                 file.write(content)
@@ -222,22 +220,3 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         )
     if there and not overwrite:
         raise ExportError(f"{out} already holds an export; replace it with --overwrite, or choose another folder")
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """Give a folder to write to that takes the place of `out` when everything is in it, and leaves nothing before."""
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (out.with_name(f".{out.name}.{which}-{uuid4().hex[:8]}") for which in ("new", "old"))
-    new.mkdir()
-    try:
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -45,6 +45,11 @@ def table(said: dict[str, Any]) -> str:
         rows = f"{hard['smallest']} to {hard['largest']} rows each"
         facts["hard labels"] = f"{hard['kind']}; {hard['used']} in use, {rows}"
     lines = [f"{name.replace('_', ' '):<20}{_shown(value)}" for name, value in facts.items()]
+    earlier = said.get("earlier", {})
+    if "status" in earlier:
+        lines.append(
+            f"{'the potential':<20}{earlier['status']}, of {earlier['rows']} rows. {earlier.get('advice', '')}"
+        )
     return "\n".join([*lines, *([said["advice"]] if "advice" in said else [])])
 
 

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
@@ -137,7 +137,7 @@ def evaluate(
         raise EvaluationError("two of the data sets have the same name; evaluate them one by one, each with an --out")
     try:
         # Once for all: a group that is left cannot be joined again at once.
-        with ranks.joined(device) as (place, where):
+        with ranks.joined(device) as (place, where), ExitStack() as leaving:
             there = [path for path in paths if ranks.any_of(path.exists())]
             if there and not (resume or overwrite):
                 raise EvaluationError(
@@ -149,9 +149,10 @@ def evaluate(
             benchmarks = [open_benchmark(words, seed=chosen.seed, class_list=chosen.class_list) for words in data]
             for benchmark in benchmarks:
                 require_fitting(chosen, pretrained, benchmark)
+            found = []
             if place.rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)
-            found = []
+                leaving.callback(_remove_if_empty, folder)
             for words, path, benchmark in zip(data, paths, benchmarks, strict=True):
                 task = Task(
                     pretrained=pretrained,
@@ -172,10 +173,12 @@ def evaluate(
             return found
     except ValueError as error:
         raise EvaluationError(str(error)) from error
-    finally:
-        # Where nothing was found nothing is left. What holds something stays, and another process may be first.
-        with suppress(OSError):
-            folder.rmdir()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave nothing where nothing was found."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _evaluated(protocol: str, chosen: Settings, task: Task, path: Path, *, resume: bool, overwrite: bool) -> Result:

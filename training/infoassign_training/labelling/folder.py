@@ -3,11 +3,8 @@
 import csv
 import io
 import json
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -22,38 +19,40 @@ CERTIFICATE, LABELS, POTENTIAL, PLAN = "certificate.json", "labels.npy", "potent
 PROTOTYPES, NAMES = "prototypes.npy", "labels.csv"
 
 
-def require_free(out: Path, *, overwrite: bool) -> None:
+WRITTEN = frozenset({CERTIFICATE, LABELS, POTENTIAL, PLAN, PROTOTYPES, NAMES})
+"""All that a folder of labels may hold."""
+
+
+def require_free(out: Path, *, overwrite: bool, read: Iterable[Path] = ()) -> None:
     """Say so if labels may not be written to a folder.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    overwrite
+        Whether labels that are there may be replaced.
+    read
+        What labels are made of.
 
     Raises
     ------
     UserError
-        If it holds labels and they are not to be overwritten, or holds anything else.
+        If it holds labels and they are not to be overwritten, holds anything else, or what they are made of.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must name a folder")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / CERTIFICATE).exists():
-            raise UserError(f"{out} holds files that are no labels; choose a folder that is empty or not there yet")
-        if not overwrite:
-            raise UserError(f"{out} already holds labels; replace them with --overwrite, or choose another folder")
-
-
-@contextmanager
-def appearing(out: Path) -> Iterator[Path]:
-    """Make a hidden folder beside `out` that takes its place in the end; if anything goes wrong it is deleted."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        whole = scratch / "whole"
-        whole.mkdir()
-        yield whole
-        if out.exists():
-            out.rename(scratch / "before")
-        whole.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    strange = sorted({path.name for path in out.iterdir()} - WRITTEN)
+    if strange or not (out / CERTIFICATE).exists():
+        named = f" ({', '.join(strange[:3])})" if strange else ""
+        raise UserError(f"{out} holds files that are no labels{named}; choose a folder that is empty or not there yet")
+    if not overwrite:
+        raise UserError(f"{out} already holds labels; replace them with --overwrite, or choose another folder")
+    needed = [path for path in read if path.resolve().is_relative_to(out.resolve())]
+    if needed:
+        raise UserError(f"{needed[0]} lies in {out}, which is to be replaced; choose another --out")
 
 
 def write(
@@ -124,7 +123,7 @@ def read(folder: Path) -> tuple[dict[str, Any], NDArray[np.float64], NDArray[Any
         float(weights["epsilon"]), float(weights["temperature"])
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no labels of `infoassign label` (there is no {error.filename})") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise UserError(f"{folder} is damaged or from another version: {error!r}") from error
     if made == "argmax":
         raise UserError(f"{folder} was made by --argmax and has no potential; use --argmax again")

@@ -121,7 +121,8 @@ def at_potential(scores: Scores, potential: NDArray[np.float64], epsilon: float,
 
     def energies() -> Iterator[NDArray[Any]]:
         for chunk in scores.chunks():
-            yield chunk / temperature - potential
+            # Half precision would round what is compared.
+            yield np.asarray(chunk, dtype=np.float64) / temperature - potential
 
     def plans() -> Iterator[NDArray[Any]]:
         return (softmax(energy / epsilon, axis=1) for energy in energies())

@@ -193,8 +193,8 @@ def shares_of(prior: str, labels: int) -> tuple[float, ...] | None:
         found: Any = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
     except OSError as error:
         raise UserError(f"--prior {prior}: expected uniform, or a file with {labels} shares ({error})") from error
-    except ValueError as error:
-        raise UserError(f"--prior {prior} holds no numbers: {error}") from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"--prior {prior} holds no numbers, separated by spaces or lines: {error}") from error
     shares = np.asarray(found, dtype=float)
     if shares.shape != (labels,):
         raise UserError(f"--prior {prior}: expected {labels} shares, one for each label; got shape {shares.shape}")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 import infoassign as ia
 from infoassign.files import write_npy
 from infoassign_training.errors import UserError
+from infoassign_training.folders import appearing
 from infoassign_training.labelling import folder, tables
 from infoassign_training.labelling.labels import Made, Scores, at_potential, solved
 from infoassign_training.labelling.options import FEW, Options, problem_of, require_consistent, shares_of
@@ -61,10 +63,11 @@ def label(words: str, options: Options) -> dict[str, Any]:
     """
     require_consistent(options)
     out = options.out.expanduser()
-    folder.require_free(out, overwrite=options.overwrite)
+    read = [Path(words), *filter(None, (options.prototypes, options.like, options.checkpoint)), Path(options.prior)]
+    folder.require_free(out, overwrite=options.overwrite, read=[path.expanduser() for path in read])
     began = time.perf_counter()
-    with folder.appearing(out) as whole:
-        source = _source(words, options, whole.with_name("scores.npy"))
+    with appearing(out) as whole, TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}.") as scratch:
+        source = _source(words, options, Path(scratch) / "scores.npy")
         made, how = _made(source, options)
         said = {
             "made": how,
@@ -87,10 +90,13 @@ def _made(source: Source, options: Options) -> tuple[Made, str]:
         temperature = options.temperature or problem.temperature
         return at_potential(scores, np.zeros(labels), 1.0, temperature), "argmax"
     if options.like is not None:
-        said, potential, _ = folder.read(options.like.expanduser())
-        _require_same_model(said, source.said, options.like)
-        weights = said["problem"]
+        before, potential, _ = folder.read(options.like.expanduser())
+        _require_alike(before, source.said, options.like)
+        weights = before["problem"]
         made = at_potential(scores, potential, float(weights["epsilon"]), float(weights["temperature"]))
+        kept = {name: before[name] for name in KEPT if name in before}
+        known = tables.fingerprint(options.like.expanduser() / folder.POTENTIAL)
+        made.said["earlier"] = kept | {"potential": known}
         return made, f"potential of {options.like}"
     if options.clusters is None:
         problem = problem_of(options, problem, labels)
@@ -105,12 +111,21 @@ def _made(source: Source, options: Options) -> tuple[Made, str]:
     return made, "solved"
 
 
-def _require_same_model(before: dict[str, Any], now: dict[str, Any], like: Path) -> None:
-    """Say so if the potential is of labels of another model."""
-    models = [said["model"] for said in (before, now) if "model" in said]
-    known = [{name: value for name, value in model.items() if name != "path"} for model in models]
-    if len(known) == 2 and known[0] != known[1]:
-        raise UserError(f"{like} was made by another model, {models[0]['path']}; its potential is not this one's")
+KEPT = ("made", "rows", "status", "advice", "error_bound", "marginal_error", "tol", "problem", "input", "model")
+"""What a certificate by an earlier potential repeats of the earlier one."""
+
+
+def _require_alike(before: dict[str, Any], now: dict[str, Any], like: Path) -> None:
+    """Say so if the potential is of scores of another kind, or by another model."""
+    kinds = [said["input"]["kind"] for said in (before, now)]
+    if kinds[0] != kinds[1]:
+        raise UserError(f"{like} was made of {kinds[0]}, and these are {kinds[1]}; its potential is not theirs")
+    models = [
+        {name: value for name, value in said.get("model", {}).items() if name != "path"} for said in (before, now)
+    ]
+    if models[0] != models[1]:
+        named = before.get("model", {}).get("path", "none")
+        raise UserError(f"{like} was made by another model, {named}; its potential is not this one's")
 
 
 def _source(words: str, options: Options, scores: Path) -> Source:
@@ -129,7 +144,7 @@ def _source(words: str, options: Options, scores: Path) -> Source:
             earlier = prototypes, said["metric"]
     if options.prototypes is None and options.clusters is None and earlier is None:
         return Source(ia.StreamedScores(table), Problem(), {"input": {"kind": "scores", **known}})
-    tables.require_finite(table, path)
+    tables.require_finite(table, path, directions=options.metric == "cosine")
     said = {"input": {"kind": "features", **known}}
     if options.clusters is not None:
         return _clustered(table, options.clusters, options, said)
@@ -138,7 +153,7 @@ def _source(words: str, options: Options, scores: Path) -> Source:
     else:
         assert options.prototypes is not None
         file = options.prototypes.expanduser()
-        opened = tables.open_table(file)
+        opened = tables.open_table(file, advice="give a file with the prototypes alone, not with")
         tables.require_finite(opened, file)
         prototypes, metric = np.asarray(opened[0 : opened.shape[0], :]), options.metric or "product"
     return Source(scores_of(table, prototypes, metric), Problem(), said | {"metric": metric}, prototypes=prototypes)
@@ -197,9 +212,6 @@ def _images(words: str, checkpoint: Path, options: Options, file: Path) -> Sourc
     source = images_of(chosen)
     labels = model.method.labels
     assert labels is not None
-    with ranks.joined(options.device) as (_, device):
-        parts = models.logits(model, source, device, options.batch_size, options.workers)
-        write_npy(file, parts, (len(source), labels), np.float32)
     said = {
         "input": {"kind": "images", "words": words, "images": len(source)},
         "model": {
@@ -209,6 +221,15 @@ def _images(words: str, checkpoint: Path, options: Options, file: Path) -> Sourc
             **tables.fingerprint(model.path),
         },
     }
+    problem = models.problem_of(model.settings.method)
+    # What cannot be done is said before all images are looked at.
+    if options.like is not None:
+        _require_alike(folder.read(options.like.expanduser())[0], said, options.like)
+    elif not options.argmax:
+        problem_of(options, problem, labels)
+    with ranks.joined(options.device) as (_, device):
+        parts = models.logits(model, source, device, options.batch_size, options.workers)
+        write_npy(file, parts, (len(source), labels), np.float32)
     names = (source.origin(index) for index in range(len(source)))
     scores = ia.StreamedScores(np.load(file, mmap_mode="r"))
-    return Source(scores, models.problem_of(model.settings.method), said, names)
+    return Source(scores, problem, said, names)

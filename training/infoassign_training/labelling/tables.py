@@ -1,6 +1,7 @@
 """Files of rows, read a piece at a time: ``.npy`` and ``.safetensors``."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from tokenize import TokenError
@@ -35,7 +36,11 @@ class SafetensorsRows:
     def __init__(self, opened: Any, name: str) -> None:
         self._rows = opened.get_slice(name)
         self.shape = tuple(self._rows.get_shape())
-        self.dtype = self._read(slice(0, 1)).dtype
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is read."""
+        return self._read(slice(0, 1)).dtype
 
     def _read(self, rows: slice) -> NDArray[Any]:
         import torch
@@ -50,7 +55,7 @@ class SafetensorsRows:
         return self._read(slice(first, last))[:, columns]
 
 
-def open_table(path: Path, tensor: str = "") -> Any:
+def open_table(path: Path, tensor: str = "", *, advice: str = "choose by --tensor one of") -> Any:
     """Open a matrix in a file, bigger than memory or not.
 
     Parameters
@@ -59,6 +64,8 @@ def open_table(path: Path, tensor: str = "") -> Any:
         A file ``.npy`` or ``.safetensors``.
     tensor
         The name of the matrix in a ``.safetensors`` file with several.
+    advice
+        What to do about several, before their names.
 
     Returns
     -------
@@ -84,13 +91,19 @@ def open_table(path: Path, tensor: str = "") -> Any:
                 raise TableError(f"{path} holds one array, which has no name; leave --tensor out")
             table = _open_npy(path)
         case ".safetensors":
-            table = _open_safetensors(path, tensor)
+            table = _open_safetensors(path, tensor, advice)
         case _:
             raise TableError(f"{path}: expected a file .npy or .safetensors (images need --checkpoint RUN)")
     if len(table.shape) != 2 or 0 in table.shape:
         raise TableError(f"{path}: expected a matrix with a row for every sample; got shape {tuple(table.shape)}")
-    if table.dtype.kind != "f":
-        raise TableError(f"{path}: expected real floating numbers; got {table.dtype}")
+    try:
+        dtype = table.dtype
+    except TypeError as error:  # what NumPy does not have
+        raise TableError(f"{path}: expected real floating numbers; {error}") from error
+    if dtype.kind != "f":
+        raise TableError(f"{path}: expected real floating numbers; got {dtype}")
+    if dtype.itemsize > np.dtype(np.float64).itemsize:
+        raise TableError(f"{path}: expected numbers of 64 bits at most; got {dtype}")
     return table
 
 
@@ -104,7 +117,7 @@ def _open_npy(path: Path) -> Any:
         raise TableError(f"{path} is no .npy file of numbers, or was cut off: {error}") from error
 
 
-def _open_safetensors(path: Path, tensor: str) -> Any:
+def _open_safetensors(path: Path, tensor: str, advice: str) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -118,7 +131,7 @@ def _open_safetensors(path: Path, tensor: str) -> Any:
         (tensor,) = names
     if tensor not in names:
         asked = f"{path} has no tensor {tensor!r}" if tensor else f"{path} has several tensors"
-        raise TableError(f"{asked}; choose by --tensor one of {', '.join(sorted(names))}")
+        raise TableError(f"{asked}; {advice} {', '.join(sorted(names))}")
     return SafetensorsRows(opened, tensor)
 
 
@@ -143,18 +156,24 @@ def pieces(table: Any, wide: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
         yield first, np.asarray(table[first : first + step, :])
 
 
-def require_finite(table: Any, path: Path) -> None:
-    """Look at all rows once.
+def require_finite(table: Any, path: Path, *, directions: bool = False) -> None:
+    """Look at all rows once; where their directions are compared, none may be zero.
 
     Raises
     ------
     TableError
-        If one holds NaN or infinity; it says which.
+        If one holds NaN or infinity, or has no direction; it says which.
     """
     for first, rows in pieces(table):
         wrong = ~np.isfinite(rows).all(axis=1)
         if wrong.any():
             raise TableError(f"{path}: row {first + int(wrong.argmax())} holds NaN or infinity; leave it out")
+        none = ~rows.any(axis=1)
+        if directions and none.any():
+            raise TableError(
+                f"{path}: row {first + int(none.argmax())} is zero and has no direction; leave it out, or take another"
+                " --metric"
+            )
 
 
 def some_rows(table: Any, most: int, seed: int) -> NDArray[Any]:
