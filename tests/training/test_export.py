@@ -218,6 +218,44 @@ def test_a_checkpoint_of_others(tmp_path: Path) -> None:
     assert "weights under 'module.' in 'model'" in text
 
 
+def test_a_network_of_torchvisions_keeps_its_classifier_of_any_size(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = torchvision.models.resnet18(num_classes=10).eval()
+    path = tmp_path / "tuned.pth"
+    torch.save(network.state_dict(), path)
+    export(path, tmp_path / "out", ["torchvision"])
+    again = torchvision.models.resnet18(num_classes=10)
+    again.load_state_dict(torch.load(tmp_path / "out" / "torchvision.pth", weights_only=True), strict=True)
+    with torch.no_grad():
+        close(again.eval()(IMAGES), network(IMAGES))
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "the `fc` that the checkpoint has, of 10 outputs" in text
+    assert "resnet18(num_classes=10)" in text
+
+
+@pytest.mark.parametrize(
+    ("layout", "what"),
+    [
+        ("{}", "an `fc` of zeros, which is there to be loaded and replaced: the checkpoint has an `fc` of 128 outputs"),
+        ("module.encoder_q.{}", "the checkpoint has an `fc` of 128 outputs, which was left out"),
+        ("deep", "the checkpoint has an `fc` that is no linear layer on the features, which was left out"),
+    ],
+)
+def test_what_may_be_a_projector_is_left_out_and_named(layout: str, what: str, tmp_path: Path) -> None:
+    network = torchvision.models.resnet18(num_classes=128)
+    if layout == "deep":
+        network.fc = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
+    name = "{}" if layout == "deep" else layout
+    tensors = {name.format(key): value for key, value in network.state_dict().items()}
+    if layout == "{}":
+        tensors["queue"] = torch.ones(4)  # so it is no network of torchvision's alone
+    path = tmp_path / "released.pth"
+    torch.save(tensors, path)
+    export(path, tmp_path / "out", ["torchvision"])
+    assert what in (tmp_path / "out" / "README.md").read_text()
+    assert not torch.load(tmp_path / "out" / "torchvision.pth", weights_only=True)["fc.weight"].any()
+
+
 def test_a_supervised_run_keeps_its_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = ResNet(name="resnet18", cifar_stem=True)
     chosen = replace(RECIPES["sela-cifar10-full-supervised"].settings, encoder=encoder)

@@ -299,6 +299,14 @@ def test_a_run_of_the_digits(finished_run: Any) -> None:
         read_pretrained(run.folder, encoder=settings.ResNet())
 
 
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_classifier_that_is_not_finite_is_refused(part: str, tmp_path: Path) -> None:
+    tensors = state(fc=True)
+    tensors[f"fc.{part}"] = torch.full_like(tensors[f"fc.{part}"], float("nan"))
+    with pytest.raises(WeightsError, match=rf"released.*: fc\.{part} holds values that are not finite"):
+        read_pretrained(saved(tensors, tmp_path))
+
+
 def test_a_run_of_no_epochs_has_its_initial_weights(tmp_path: Path) -> None:
     chosen = replace(SMALL, epochs=0, seed=3)
     Started("random", chosen, {}).write(tmp_path / "settings.json")

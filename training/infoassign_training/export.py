@@ -113,8 +113,8 @@ def usual_formats(found: Pretrained) -> list[Format]:
 def as_torchvision(found: Pretrained) -> bytes:
     """Return what ``torch.save`` makes of the state of torchvision's network, ``fc`` included.
 
-    Without an ``fc`` it would not load with ``strict=True``. If none was trained it is all zeros, so that nobody takes
-    it for a classifier.
+    Without an ``fc`` it would not load with ``strict=True``. If the checkpoint has no classifier it is all zeros, so
+    that nobody takes it for one.
     """
     if not isinstance(found.settings, ResNet):
         raise ExportError(

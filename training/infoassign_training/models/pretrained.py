@@ -20,7 +20,7 @@ from infoassign_training.models.weight_files import BETWEEN, WeightsError, flatt
 USUAL = "encoder"
 """The part of a method that is evaluated."""
 IMAGENET_CLASSES = 1000
-"""Rows of an ``fc`` that is a classifier; with others, as in MoCo's first version, it is a projector."""
+"""Outputs of an ``fc`` that is a classifier wherever it stands; of others, MoCo's first version has a projector."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,10 @@ class Pretrained:
     evaluated: bool = False
     """Whether it is the encoder that a run of ours evaluates at its end."""
     classifier: nn.Linear | None = None
-    """What stands on the features in the file, the supervised baseline's head or an ``fc`` of ImageNet's classes."""
+    """What stands on the features in the file: the supervised baseline's head, or an ``fc`` of ImageNet's classes, or
+    of any number in a file that holds torchvision's network and nothing else."""
+    left_out: str = ""
+    """What stands there and is not taken for a classifier, in words."""
 
 
 def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder | None = None) -> Pretrained:
@@ -86,6 +89,8 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
         found = choose(find(dict(flatten(tree)), encoder), weights)
         size = size_of(found.settings)
         network, features = found.build(size)
+        classifier = _classifier(found.tensors, "fc", features)
+        left_out = _left_out(found, network, classifier)
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from error
     return Pretrained(
@@ -97,7 +102,8 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
         std=IMAGENET_STD,
         sha256=digest,
         origin=_place(found),
-        classifier=_classifier(found.tensors, "fc", features, IMAGENET_CLASSES),
+        classifier=None if left_out else classifier,
+        left_out=left_out,
     )
 
 
@@ -156,13 +162,26 @@ def _place(found: Found) -> str:
     return f"{under} in {place!r}" if place else f"{under} at the top of the file"
 
 
-def _classifier(
-    tensors: Mapping[str, Tensor], name: str, features: int, classes: int | None = None
-) -> nn.Linear | None:
-    """Return the linear layer of that name over the features, if there is one (with so many classes)."""
+def _left_out(found: Found, network: nn.Module, classifier: nn.Linear | None) -> str:
+    """Say what the ``fc`` over a residual network is if it may be something else than a classifier."""
+    if not isinstance(found.settings, settings.ResNet) or not any(name.startswith("fc.") for name in found.tensors):
+        return ""
+    if classifier is None:
+        return "an `fc` that is no linear layer on the features"
+    plain = not found.prefix and found.tensors.keys() - {"fc.weight", "fc.bias"} <= network.state_dict().keys()
+    if plain or classifier.out_features == IMAGENET_CLASSES:
+        return ""
+    return f"an `fc` of {classifier.out_features} outputs"
+
+
+def _classifier(tensors: Mapping[str, Tensor], name: str, features: int) -> nn.Linear | None:
+    """Return the linear layer of that name over the features, if there is one."""
     weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
-    if weight is None or bias is None or weight.shape != (classes or len(bias), features):
+    if weight is None or bias is None or bias.ndim != 1 or weight.shape != (len(bias), features):
         return None
+    for part, tensor in (("weight", weight), ("bias", bias)):
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{name}.{part} holds values that are not finite")
     layer = nn.Linear(features, len(bias), device="meta")
     layer.load_state_dict({"weight": weight.float(), "bias": bias.float()}, assign=True)
     return layer.eval()
