@@ -340,7 +340,10 @@ def test_folders_without_a_checkpoint_and_checkpoints_without_settings(tmp_path:
         read_pretrained(alone)
     tree = torch.load(alone, weights_only=True)
     torch.save(tree | {"version": 99}, alone)
-    with pytest.raises(WeightsError, match="format version 99"):
+    with pytest.raises(WeightsError, match="format version 99, and this program reads 2; update it"):
+        read_pretrained(alone)
+    torch.save({"format": tree["format"], "version": 1, "method": tree["method"]}, alone)
+    with pytest.raises(WeightsError, match="format version 1, and this program reads 2; read it with the release"):
         read_pretrained(alone)
 
 

@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[Path, dict[str, Any], str]:
     if chosen.epochs:
         raise WeightsError(f"the run in {path} has no {run.checkpoint.name} yet")
     # Nothing was trained, so nothing was saved: the initial weights follow from the settings.
-    state = {"format": FORMAT, "step": 0, "method": build(chosen, images=1, classes=1).state_dict()}
+    state = {"format": FORMAT, "version": VERSION, "step": 0, "method": build(chosen, images=1, classes=1).state_dict()}
     return run.settings, state, sha256(run.settings.read_bytes()).hexdigest()
 
 
@@ -126,9 +126,11 @@ def _of_run(
     file: Path, tree: dict[str, Any], digest: str, weights: str, encoder: settings.Encoder | None
 ) -> Pretrained:
     """Read the encoder of a checkpoint of ours, whose run's settings lie beside it."""
-    if tree.get("version", 0) > VERSION:
+    version = tree.get("version", 0)
+    if version != VERSION:
         raise WeightsError(
-            f"it has format version {tree['version']}, and this program reads up to {VERSION}; update it"
+            f"it has format version {version}, and this program reads {VERSION}; "
+            + ("update it" if version > VERSION else "read it with the release that wrote it, or train anew")
         )
     run = Run(file.parent)
     if not run.settings.exists():
