@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import safetensors
@@ -122,6 +123,16 @@ def test_the_program_normalises_and_takes_batches_of_any_size(exported: Path, ci
     program = torch.export.load(exported / "encoder.pt2").module()
     for number in (1, 2, 3):
         close(program(IMAGES[:number]), expected(cifar)[:number])
+
+
+def test_no_file_tells_where_the_code_lay(exported: Path) -> None:
+    """Of the program's archive, what is in it, compressed or not."""
+    places = {str(Path(module.__file__).parents[1]) for module in (torch, torchvision, exporting)} | {sys.prefix}
+    contents = {path.name: path.read_bytes() for path in exported.iterdir()}
+    with ZipFile(exported / "encoder.pt2") as archive:
+        contents |= {name: archive.read(name) for name in archive.namelist()}
+    for name, content in contents.items():
+        assert not [place for place in places if place.encode() in content], name
 
 
 def test_an_export_is_a_checkpoint_itself(exported: Path, cifar: Path) -> None:

@@ -140,9 +140,16 @@ def as_safetensors(found: Pretrained) -> bytes:
 
 
 def as_torch_export(found: Pretrained) -> bytes:
-    """Return what ``torch.export.save`` makes of :class:`FromPixels`, for batches of any size."""
+    """Return what ``torch.export.save`` makes of :class:`FromPixels`, for batches of any size.
+
+    Where on this machine the code lay that every operation comes from is left out.
+    """
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(FromPixels(found).eval(), (_example(found),), dynamic_shapes=({0: batch},))
+    for part in program.graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                node.meta.pop("stack_trace", None)
     buffer = BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
