@@ -130,9 +130,37 @@ def largest_variance(rows: Matrix) -> float:
     >>> largest_variance(np.array([[1.0, 0.0], [-1.0, 0.0], [5.0, 0.0], [-5.0, 0.0]]))
     13.0
     """
-    centred = (rows - rows.mean(axis=0)).astype(np.float64, copy=False)
+    centred = rows - rows.mean(axis=0, dtype=np.float64)
+    centred -= centred.mean(axis=0)  # the mean of many rows is itself rounded
     flat = centred if centred.shape[0] < centred.shape[1] else centred.T  # the smaller of two Gram matrices
     return max(0.0, float(np.linalg.eigvalsh(flat @ flat.T)[-1])) / len(rows)
+
+
+def same_to_rounding(rows: Matrix, variance: float) -> bool:
+    """Return whether the largest variance along a direction is no more than rounding makes of rows that are all one.
+
+    Examples
+    --------
+    >>> rows = np.array([[1.0], [1.0 + 2**-52]])
+    >>> same_to_rounding(rows, largest_variance(rows)), same_to_rounding(rows - 1, largest_variance(rows))
+    (True, False)
+    """
+    rounding = 4 * float(np.finfo(rows.dtype).eps)
+    return bool(variance <= rows.shape[1] * rounding**2 * mean_square(rows))
+
+
+def exponents(values: Matrix, axis: int | None = None) -> Any:
+    """Return the k for which the largest absolute value is in [2^k, 2^(k + 1)), by row for axis 1; of zeros -1.
+
+    Divided by 2^k, nothing is rounded, and squares neither overflow nor vanish.
+
+    Examples
+    --------
+    >>> exponents(np.array([[3.0, -4.0], [0.0, 0.5]]), axis=1).T
+    array([[ 2, -1]], dtype=int32)
+    """
+    largest = np.maximum(values.max(axis=axis, keepdims=True), -values.min(axis=axis, keepdims=True))
+    return np.frexp(largest)[1] - 1
 
 
 class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -266,10 +294,21 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         X = validate_data(self, X, dtype=(np.float64, np.float32))
         if len(X) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}")
+        self._exponent = int(exponents(X).item())
         placed = self._placed(X)
-        self.scale_ = sqrt(2 * largest_variance(placed)) or 1.0
+        variance = largest_variance(placed)
+        if same_to_rounding(placed, variance):
+            warn(
+                "the rows of X are all the same to rounding, so there are no clusters to find",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+            variance = 0.0
+        self._scale = sqrt(2 * variance) or 1.0
         # Differences from the mean lose least to rounding; of directions the origin has a meaning.
-        self._origin = np.zeros_like(placed[0]) if self.metric == "cosine" else placed.mean(axis=0)
+        self._origin = np.zeros_like(placed[0])
+        if self.metric == "euclidean":
+            self._origin += placed.mean(axis=0, dtype=np.float64).astype(placed.dtype)
         rows = self._rows(X)
         run = min((self._run(rows, start) for start in self._starts(rows)), key=lambda run: run.state.objective)
         self.n_iter_, self._prototypes = run.iterations, run.state.centers
@@ -279,10 +318,13 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         if not run.converged or status is not Status.CONVERGED:
             advice = status.advice if run.converged else "The objective still falls; raise max_iter, or tol."
             warn(f"InfoAssign did not converge. {advice}", ConvergenceWarning, stacklevel=2)
-        self.cluster_centers_ = self._prototypes * self.scale_ + self._origin
+        unit = 0 if self.metric == "cosine" else self._exponent
+        self.scale_ = float(np.ldexp(self._scale, unit))
+        self.cluster_centers_ = np.ldexp(self._prototypes * self._scale + self._origin, unit)
         self.objective_ = self.assignment_.objective + mean_square(rows)
         self.labels_ = self.assignment_.balanced_labels().labels if self.balanced else self._likeliest(scores)
-        self.inertia_ = float(np.sum((rows - self._prototypes[self.labels_]) ** 2, dtype=np.float64)) * self.scale_**2
+        inertia = float(np.sum((rows - self._prototypes[self.labels_]) ** 2, dtype=np.float64))
+        self.inertia_ = inertia * self.scale_ * self.scale_
         self._n_features_out = self.n_clusters
         return self
 
@@ -331,32 +373,41 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             )
         if isinstance(self.init, str):
             check_choice("init", self.init, ("k-means++",))
+        elif callable(self.init):
+            raise TypeError(f"init must be 'k-means++' or an array of prototypes; got {self.init!r}")
 
-    def _placed(self, X: Matrix) -> Matrix:
-        """Return rows as they are, or for "cosine" divided by their lengths."""
+    def _placed(self, X: Matrix, name: str = "X") -> Matrix:
+        """Return rows of a size that can be squared: divided by one power of two, or for "cosine" by their lengths."""
         if self.metric == "euclidean":
-            return X
-        lengths = np.linalg.norm(X, axis=1, keepdims=True)
-        if not lengths.all():
+            units: Matrix = np.ldexp(X, -self._exponent)
+            return units
+        zero = ~X.any(axis=1)
+        if zero.any():
             raise ValueError(
-                f"row {int(np.argmin(lengths))} of X is zero and has no direction; leave it out, or use"
+                f"row {int(np.argmax(zero))} of {name} is zero and has no direction; leave it out, or use"
                 " metric='euclidean'"
             )
-        directions: Matrix = X / lengths
+        directions: Matrix = np.ldexp(X, -exponents(X, axis=1))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         return directions
 
-    def _rows(self, X: Matrix) -> Matrix:
+    def _rows(self, X: Matrix, name: str = "X") -> Matrix:
         """Return rows in the coordinates of the prototypes, in which sigma is one."""
-        rows: Matrix = (self._placed(X) - self._origin) / self.scale_
+        rows: Matrix = (self._placed(X, name) - self._origin) / self._scale
         return rows
 
     def _starts(self, rows: Matrix) -> Iterator[Matrix]:
         """Yield the prototypes that the runs start from."""
         if not isinstance(self.init, str):
-            given = np.asarray(self.init, dtype=rows.dtype)
+            try:
+                given = np.asarray(self.init, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"init must be 'k-means++' or an array of prototypes; {error}") from error
             if given.shape != (self.n_clusters, rows.shape[1]):
                 raise ValueError(f"init must have shape {(self.n_clusters, rows.shape[1])}; got {given.shape}")
-            yield self._rows(given)
+            if not np.isfinite(given).all():
+                raise ValueError("init must be finite; it has NaN or infinite values")
+            yield self._rows(given, "init").astype(rows.dtype)
             return
         random = check_random_state(self.random_state)
         for _ in range(self.n_init):
@@ -369,7 +420,7 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     def _run(self, rows: Matrix, centers: Matrix) -> Run:
         """Alternate until the objective stays, or `max_iter` assignments were made."""
-        radius = 1 / self.scale_ if self.metric == "cosine" else None
+        radius = 1 / self._scale if self.metric == "cosine" else None
         before = inf
         for number, state in enumerate(alternated(rows, centers, radius, self._solve), start=1):
             converged = before - state.objective <= self.tol
@@ -388,7 +439,9 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """Return the scores of rows that may be new, these rows, and the dtype to answer in."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        rows = self._rows(X.astype(self._prototypes.dtype, copy=False))
+        dtype = self._prototypes.dtype
+        # Never placed in a dtype narrower than their own, in which they may not be finite.
+        rows = self._rows(X.astype(np.result_type(X, dtype), copy=False)).astype(dtype, copy=False)
         return scores_of(rows, self._prototypes), rows, X.dtype
 
     def _likeliest(self, scores: Matrix) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from infoassign.estimator import InfoAssign, alternated, mean_square, means, scores_of
+from infoassign.estimator import InfoAssign, alternated, largest_variance, mean_square, means, scores_of
 
 METHODS = ("mira", "sinkhorn")
 
@@ -110,6 +110,64 @@ def test_scale_and_origin_do_not_matter(method: str) -> None:
     assert moved.objective_ == pytest.approx(one.objective_, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("metric", "dtype", "factor"),
+    [
+        ("euclidean", np.float64, 2.0**-700),
+        ("euclidean", np.float64, 2.0**700),
+        ("euclidean", np.float32, 2.0**-100),
+        ("euclidean", np.float32, 2.0**100),
+        ("cosine", np.float64, 2.0**700),
+        ("cosine", np.float32, 2.0**-100),
+    ],
+)
+def test_the_smallest_and_largest_scales_do_not_matter(metric: str, dtype: Any, factor: float) -> None:
+    """Squares of such features are no numbers of the dtype."""
+    features = blobs().astype(dtype)
+    scaled = features * dtype(factor)
+    one, other = fitted(features, metric=metric), fitted(scaled, metric=metric)
+    assert (one.labels_ == other.labels_).all()
+    assert other.objective_ == one.objective_
+    unit = 1.0 if metric == "cosine" else factor
+    assert other.scale_ == one.scale_ * unit
+    assert (other.cluster_centers_ == one.cluster_centers_ * dtype(unit)).all()
+    assert (other.predict(scaled) == one.labels_).all()
+    start = fitted(scaled, metric=metric, init=scaled[:6])
+    assert start.objective_ == fitted(features, metric=metric, init=features[:6]).objective_
+
+
+def test_directions_of_float64_rows_can_be_asked_of_a_float32_fit() -> None:
+    features = blobs().astype(np.float32)
+    model = fitted(features, metric="cosine")
+    assert (model.predict(features.astype(np.float64) * 1e200) == model.labels_).mean() > 0.99
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_rows_that_are_the_same_to_rounding_have_no_clusters(metric: str, dtype: Any) -> None:
+    """What rounding leaves of their differences is no unit of distances."""
+    random = np.random.default_rng(0)
+    lengths = random.uniform(1, 2, size=(300, 1)) if metric == "cosine" else 1 + np.zeros((300, 1))
+    features = (random.normal(size=7) * lengths).astype(dtype)
+    features *= (1 + np.finfo(dtype).eps * random.integers(-1, 2, size=features.shape)).astype(dtype)
+    with pytest.warns(ConvergenceWarning, match="all the same to rounding"):
+        model = fitted(features, metric=metric)
+    assert abs(model.objective_) < 1
+    assert 0.1 < model.scale_ < 10
+    assert np.ptp(model.cluster_centers_, axis=0).max() < 1e-4
+
+
+def test_a_small_spread_around_a_large_mean_is_one() -> None:
+    """Ten thousand times what rounding leaves is no rounding."""
+    features = blobs()
+    assert (fitted(features + 1e9).labels_ == fitted(features).labels_).mean() > 0.99
+
+
+def test_many_equal_rows_have_no_variance() -> None:
+    """Though their mean, summed up in float32, is not they."""
+    assert largest_variance(np.full((100_000, 2), 0.1, dtype=np.float32)) < 1e-20
+
+
 def test_for_cosines_the_lengths_of_rows_do_not_matter() -> None:
     features = blobs()
     longer = features * np.random.default_rng(0).choice([0.25, 1.0, 8.0], size=(len(features), 1))
@@ -194,12 +252,20 @@ def test_what_did_not_converge_warns() -> None:
         ({"prior": [0.5] * 6}, "prior must sum to one"),
         ({"init": "random"}, "init must be 'k-means[+][+]'"),
         ({"init": np.zeros((6, 2))}, r"init must have shape \(6, 5\)"),
+        ({"init": np.full((6, 5), np.nan)}, "init must be finite"),
+        ({"init": [["a"] * 5] * 6}, "init must be 'k-means[+][+]' or an array of prototypes; could not convert"),
+        ({"init": np.zeros((6, 5)), "metric": "cosine"}, "row 0 of init is zero"),
         ({"tol": -1.0}, "tol must not be negative"),
     ],
 )
 def test_wrong_parameters_are_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fitted(blobs(), **wrong)
+
+
+def test_a_callable_to_start_from_is_none() -> None:
+    with pytest.raises(TypeError, match=r"init must be 'k-means[+][+]' or an array of prototypes; got <function"):
+        fitted(blobs(), init=lambda rows, count, state: rows[:count])
 
 
 def test_a_row_without_direction_is_named() -> None:

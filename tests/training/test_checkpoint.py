@@ -79,8 +79,20 @@ def test_a_newer_version_asks_for_an_update(saved: Path) -> None:
 
 def test_a_checkpoint_without_all_its_parts_is_named(saved: Path) -> None:
     torch.save({"format": checkpoint.FORMAT, "version": 1, "epochs": 3}, saved)
-    with pytest.raises(CheckpointError, match="lacks step, method, optimizer, scaler, summary; delete it"):
+    with pytest.raises(CheckpointError, match="lacks step, method, optimizer, scaler, summary; if it is a copy, copy"):
         checkpoint.load(saved)
+
+
+def test_only_who_trains_is_told_to_delete_it(saved: Path) -> None:
+    saved.write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="delete it to train from the start"):
+        checkpoint.load(saved, to_train=True)
+    saved.with_name(checkpoint.GOOD).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"put checkpoint-good\.pt in its place, or delete it"):
+        checkpoint.load(saved, to_train=True)
+    with pytest.raises(CheckpointError, match=r"there is also checkpoint-good\.pt") as told:
+        checkpoint.load(saved)
+    assert "delete" not in str(told.value)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")

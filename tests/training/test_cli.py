@@ -193,6 +193,17 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "--resume" in capsys.readouterr().err
 
 
+def test_what_cannot_go_on_is_only_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "report", interrupted)
+    assert run(["report", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "infoassign: interrupted\n"
+
+
 def test_an_unwritable_place_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run(["pretrain", "digits-mira", "--out", str(tmp_path / "file" / "run"), *SMALL]) == 1

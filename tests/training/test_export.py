@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import safetensors
@@ -124,6 +125,16 @@ def test_the_program_normalises_and_takes_batches_of_any_size(exported: Path, ci
         close(program(IMAGES[:number]), expected(cifar)[:number])
 
 
+def test_no_file_tells_where_the_code_lay(exported: Path) -> None:
+    """Of the program's archive, what is in it, compressed or not."""
+    places = {str(Path(module.__file__).parents[1]) for module in (torch, torchvision, exporting)} | {sys.prefix}
+    contents = {path.name: path.read_bytes() for path in exported.iterdir()}
+    with ZipFile(exported / "encoder.pt2") as archive:
+        contents |= {name: archive.read(name) for name in archive.namelist()}
+    for name, content in contents.items():
+        assert not [place for place in places if place.encode() in content], name
+
+
 def test_an_export_is_a_checkpoint_itself(exported: Path, cifar: Path) -> None:
     for name in ("torchvision.pth", "model.safetensors"):
         again = read_pretrained(exported / name)
@@ -216,6 +227,44 @@ def test_a_checkpoint_of_others(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Neither the recipe nor the images are in the checkpoint." in text
     assert "weights under 'module.' in 'model'" in text
+
+
+def test_a_network_of_torchvisions_keeps_its_classifier_of_any_size(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = torchvision.models.resnet18(num_classes=10).eval()
+    path = tmp_path / "tuned.pth"
+    torch.save(network.state_dict(), path)
+    export(path, tmp_path / "out", ["torchvision"])
+    again = torchvision.models.resnet18(num_classes=10)
+    again.load_state_dict(torch.load(tmp_path / "out" / "torchvision.pth", weights_only=True), strict=True)
+    with torch.no_grad():
+        close(again.eval()(IMAGES), network(IMAGES))
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "the `fc` that the checkpoint has, of 10 outputs" in text
+    assert "resnet18(num_classes=10)" in text
+
+
+@pytest.mark.parametrize(
+    ("layout", "what"),
+    [
+        ("{}", "an `fc` of zeros, which is there to be loaded and replaced: the checkpoint has an `fc` of 128 outputs"),
+        ("module.encoder_q.{}", "the checkpoint has an `fc` of 128 outputs, which was left out"),
+        ("deep", "the checkpoint has an `fc` that is no linear layer on the features, which was left out"),
+    ],
+)
+def test_what_may_be_a_projector_is_left_out_and_named(layout: str, what: str, tmp_path: Path) -> None:
+    network = torchvision.models.resnet18(num_classes=128)
+    if layout == "deep":
+        network.fc = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
+    name = "{}" if layout == "deep" else layout
+    tensors = {name.format(key): value for key, value in network.state_dict().items()}
+    if layout == "{}":
+        tensors["queue"] = torch.ones(4)  # so it is no network of torchvision's alone
+    path = tmp_path / "released.pth"
+    torch.save(tensors, path)
+    export(path, tmp_path / "out", ["torchvision"])
+    assert what in (tmp_path / "out" / "README.md").read_text()
+    assert not torch.load(tmp_path / "out" / "torchvision.pth", weights_only=True)["fc.weight"].any()
 
 
 def test_a_supervised_run_keeps_its_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

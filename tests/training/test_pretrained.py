@@ -299,6 +299,14 @@ def test_a_run_of_the_digits(finished_run: Any) -> None:
         read_pretrained(run.folder, encoder=settings.ResNet())
 
 
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_classifier_that_is_not_finite_is_refused(part: str, tmp_path: Path) -> None:
+    tensors = state(fc=True)
+    tensors[f"fc.{part}"] = torch.full_like(tensors[f"fc.{part}"], float("nan"))
+    with pytest.raises(WeightsError, match=rf"released.*: fc\.{part} holds values that are not finite"):
+        read_pretrained(saved(tensors, tmp_path))
+
+
 def test_a_run_of_no_epochs_has_its_initial_weights(tmp_path: Path) -> None:
     chosen = replace(SMALL, epochs=0, seed=3)
     Started("random", chosen, {}).write(tmp_path / "settings.json")
@@ -332,7 +340,10 @@ def test_folders_without_a_checkpoint_and_checkpoints_without_settings(tmp_path:
         read_pretrained(alone)
     tree = torch.load(alone, weights_only=True)
     torch.save(tree | {"version": 99}, alone)
-    with pytest.raises(WeightsError, match="format version 99"):
+    with pytest.raises(WeightsError, match="format version 99, and this program reads 2; update it"):
+        read_pretrained(alone)
+    torch.save({"format": tree["format"], "version": 1, "method": tree["method"]}, alone)
+    with pytest.raises(WeightsError, match="format version 1, and this program reads 2; read it with the release"):
         read_pretrained(alone)
 
 

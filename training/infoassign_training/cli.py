@@ -99,7 +99,9 @@ def run(arguments: Sequence[str]) -> int:
             case _:
                 _other(arguments)
     except KeyboardInterrupt:
-        sys.stderr.write(f"{PROGRAM}: interrupted; a run that had begun continues with --resume\n")
+        resumable = {*arguments[:1]} & {"pretrain", "evaluate"}
+        advice = "; a run that had begun continues with --resume" if resumable else ""
+        sys.stderr.write(f"{PROGRAM}: interrupted{advice}\n")
         return 130
     except (UserError, OSError) as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")

@@ -111,8 +111,8 @@ def usual_formats(found: Pretrained) -> list[Format]:
 def as_torchvision(found: Pretrained) -> bytes:
     """Return what ``torch.save`` makes of the state of torchvision's network, ``fc`` included.
 
-    Without an ``fc`` it would not load with ``strict=True``. If none was trained it is all zeros, so that nobody takes
-    it for a classifier.
+    Without an ``fc`` it would not load with ``strict=True``. If the checkpoint has no classifier it is all zeros, so
+    that nobody takes it for one.
     """
     if not isinstance(found.settings, ResNet):
         raise ExportError(
@@ -138,9 +138,16 @@ def as_safetensors(found: Pretrained) -> bytes:
 
 
 def as_torch_export(found: Pretrained) -> bytes:
-    """Return what ``torch.export.save`` makes of :class:`FromPixels`, for batches of any size."""
+    """Return what ``torch.export.save`` makes of :class:`FromPixels`, for batches of any size.
+
+    Where on this machine the code lay that every operation comes from is left out.
+    """
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(FromPixels(found).eval(), (_example(found),), dynamic_shapes=({0: batch},))
+    for part in program.graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                node.meta.pop("stack_trace", None)
     buffer = BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()

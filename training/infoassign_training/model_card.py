@@ -140,11 +140,14 @@ def _file(found: Pretrained, form: Format) -> str:
     size = f"{found.image_size} x {found.image_size}"
     match form:
         case "torchvision":
-            fc = (
-                f"the `fc` that the checkpoint has, of {found.classifier.out_features} outputs"
-                if found.classifier is not None
-                else "an `fc` of zeros, which is there to be loaded and replaced: no classifier was trained"
-            )
+            if found.classifier is not None:
+                fc = f"the `fc` that the checkpoint has, of {found.classifier.out_features} outputs"
+            else:
+                fc = "an `fc` of zeros, which is there to be loaded and replaced: " + (
+                    f"the checkpoint has {found.left_out}, which was left out, as it may be a projector"
+                    if found.left_out
+                    else "no classifier was trained"
+                )
             return f"state of torchvision's network, with {fc}"
         case "safetensors":
             return "state of the encoder alone, without a last layer"

@@ -88,10 +88,17 @@ def keep(path: Path, name: str) -> None:
     temporary.replace(path.with_name(name))
 
 
-def load(path: Path) -> Checkpoint | None:
+def load(path: Path, *, to_train: bool = False) -> Checkpoint | None:
     """Read a checkpoint, or return None if there is no file.
 
     Only tensors and plain values are unpickled, so a file cannot run code.
+
+    Parameters
+    ----------
+    path
+        The file.
+    to_train
+        Whether training goes on from it: then a bad one may as well be deleted, and errors say so.
 
     Raises
     ------
@@ -101,7 +108,11 @@ def load(path: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     others = [name for name in KEPT if path.with_name(name).exists()]
-    advice = f"put {' or '.join(others)} in its place, or delete it" if others else "delete it to train from the start"
+    if to_train:
+        start = "delete it to train from the start"
+        advice = f"put {' or '.join(others)} in its place, or {start}" if others else start
+    else:
+        advice = f"there is also {' and '.join(others)}" if others else "if it is a copy, copy it again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -150,7 +150,7 @@ class _Loop:
 
     def _restore(self) -> None:
         """Go on from the run's checkpoint, if there is one."""
-        state = checkpoint.load(self.run.checkpoint)
+        state = checkpoint.load(self.run.checkpoint, to_train=True)
         if state is not None:
             state.restore_method(self.method)
             self.optimizer.load_state_dict(state.optimizer)
@@ -293,7 +293,7 @@ class _Loop:
             )
 
     def _kept(self) -> int:
-        state = checkpoint.load(self.run.checkpoint)
+        state = checkpoint.load(self.run.checkpoint, to_train=True)
         return 0 if state is None else state.step
 
 

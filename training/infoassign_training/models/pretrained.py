@@ -20,7 +20,7 @@ from infoassign_training.models.weight_files import BETWEEN, WeightsError, flatt
 USUAL = "encoder"
 """The part of a method that is evaluated."""
 IMAGENET_CLASSES = 1000
-"""Rows of an ``fc`` that is a classifier; with others, as in MoCo's first version, it is a projector."""
+"""Outputs of an ``fc`` that is a classifier wherever it stands; of others, MoCo's first version has a projector."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,10 @@ class Pretrained:
     evaluated: bool = False
     """Whether it is the encoder that a run of ours evaluates at its end."""
     classifier: nn.Linear | None = None
-    """What stands on the features in the file, the supervised baseline's head or an ``fc`` of ImageNet's classes."""
+    """What stands on the features in the file: the supervised baseline's head, or an ``fc`` of ImageNet's classes, or
+    of any number in a file that holds torchvision's network and nothing else."""
+    left_out: str = ""
+    """What stands there and is not taken for a classifier, in words."""
 
 
 def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder | None = None) -> Pretrained:
@@ -86,6 +89,8 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
         found = choose(find(dict(flatten(tree)), encoder), weights)
         size = size_of(found.settings)
         network, features = found.build(size)
+        classifier = _classifier(found.tensors, "fc", features)
+        left_out = _left_out(found, network, classifier)
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from error
     return Pretrained(
@@ -97,7 +102,8 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
         std=IMAGENET_STD,
         sha256=digest,
         origin=_place(found),
-        classifier=_classifier(found.tensors, "fc", features, IMAGENET_CLASSES),
+        classifier=None if left_out else classifier,
+        left_out=left_out,
     )
 
 
@@ -112,7 +118,7 @@ def _read(path: Path) -> tuple[Path, dict[str, Any], str]:
     if chosen.epochs:
         raise WeightsError(f"the run in {path} has no {run.checkpoint.name} yet")
     # Nothing was trained, so nothing was saved: the initial weights follow from the settings.
-    state = {"format": FORMAT, "step": 0, "method": build(chosen, images=1, classes=1).state_dict()}
+    state = {"format": FORMAT, "version": VERSION, "step": 0, "method": build(chosen, images=1, classes=1).state_dict()}
     return run.settings, state, sha256(run.settings.read_bytes()).hexdigest()
 
 
@@ -120,9 +126,11 @@ def _of_run(
     file: Path, tree: dict[str, Any], digest: str, weights: str, encoder: settings.Encoder | None
 ) -> Pretrained:
     """Read the encoder of a checkpoint of ours, whose run's settings lie beside it."""
-    if tree.get("version", 0) > VERSION:
+    version = tree.get("version", 0)
+    if version != VERSION:
         raise WeightsError(
-            f"it has format version {tree['version']}, and this program reads up to {VERSION}; update it"
+            f"it has format version {version}, and this program reads {VERSION}; "
+            + ("update it" if version > VERSION else "read it with the release that wrote it, or train anew")
         )
     run = Run(file.parent)
     if not run.settings.exists():
@@ -156,13 +164,26 @@ def _place(found: Found) -> str:
     return f"{under} in {place!r}" if place else f"{under} at the top of the file"
 
 
-def _classifier(
-    tensors: Mapping[str, Tensor], name: str, features: int, classes: int | None = None
-) -> nn.Linear | None:
-    """Return the linear layer of that name over the features, if there is one (with so many classes)."""
+def _left_out(found: Found, network: nn.Module, classifier: nn.Linear | None) -> str:
+    """Say what the ``fc`` over a residual network is if it may be something else than a classifier."""
+    if not isinstance(found.settings, settings.ResNet) or not any(name.startswith("fc.") for name in found.tensors):
+        return ""
+    if classifier is None:
+        return "an `fc` that is no linear layer on the features"
+    plain = not found.prefix and found.tensors.keys() - {"fc.weight", "fc.bias"} <= network.state_dict().keys()
+    if plain or classifier.out_features == IMAGENET_CLASSES:
+        return ""
+    return f"an `fc` of {classifier.out_features} outputs"
+
+
+def _classifier(tensors: Mapping[str, Tensor], name: str, features: int) -> nn.Linear | None:
+    """Return the linear layer of that name over the features, if there is one."""
     weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
-    if weight is None or bias is None or weight.shape != (classes or len(bias), features):
+    if weight is None or bias is None or bias.ndim != 1 or weight.shape != (len(bias), features):
         return None
+    for part, tensor in (("weight", weight), ("bias", bias)):
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(f"{name}.{part} holds values that are not finite")
     layer = nn.Linear(features, len(bias), device="meta")
     layer.load_state_dict({"weight": weight.float(), "bias": bias.float()}, assign=True)
     return layer.eval()
