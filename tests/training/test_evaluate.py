@@ -17,15 +17,18 @@ from sklearn.decomposition import PCA
 from infoassign_training import pipeline
 from infoassign_training.cli import run
 from infoassign_training.data.benchmark_layouts import TRANSFER
+from infoassign_training.data.benchmarks import open_benchmark
 from infoassign_training.data.digits import digits
+from infoassign_training.data.images import ArrayImages
 from infoassign_training.errors import UserError
 from infoassign_training.evaluation import results
+from infoassign_training.evaluation import run as evaluating
 from infoassign_training.evaluation.clusters import agreement
 from infoassign_training.evaluation.metrics import top
 from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.evaluation.protocols import principal
 from infoassign_training.evaluation.run import evaluate
-from infoassign_training.evaluation.settings import Clusters, Knn, Linear
+from infoassign_training.evaluation.settings import Clusters, Knn, Linear, Logistic
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.finished import open_model
 from infoassign_training.models.alexnet import AlexNet
@@ -135,8 +138,8 @@ def test_a_list_of_images_is_followed(weights: dict[str, Path], tmp_path: Path) 
     assert found.results["top-1"] >= 0.25
 
 
-def test_the_rate_is_chosen_without_the_test_images(finished_run: Any, tmp_path: Path) -> None:
-    """A rate that ruins is not chosen; and turning the test classes over changes the score, not the choice."""
+def test_the_rate_that_is_chosen_is_the_best_on_the_held_out_images(finished_run: Any, tmp_path: Path) -> None:
+    """A rate with which nothing is learnt is not chosen."""
     chosen = Linear(epochs=2, batch_size=128, learning_rates=(1e-6, 0.5), held_out=0.1)
     found = on("linear", chosen, finished_run.folder, "digits", tmp_path / "a")
     assert found.chosen["base learning rate"] == 0.5
@@ -144,6 +147,28 @@ def test_the_rate_is_chosen_without_the_test_images(finished_run: Any, tmp_path:
     assert by["top-1 at base learning rate 0.5"] > by["top-1 at base learning rate 1e-06"]
     assert found.results["top-1"] > 0.3
     assert "135 training images" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        Linear(epochs=1, batch_size=128, learning_rates=(0.05, 0.5), held_out=0.1),
+        Logistic(strengths=(1e-4, 1e-2), max_iterations=30),
+    ],
+    ids=lambda chosen: chosen.kind,
+)
+def test_the_test_images_have_no_say_in_a_choice(chosen: Linear | Logistic, finished_run: Any, tmp_path: Path) -> None:
+    """With the classes of the test images turned over, the score is another and the choice is the same to the bit."""
+    plain = on(chosen.kind, chosen, finished_run.folder, "digits", tmp_path / "plain")
+    benchmark = open_benchmark("digits")
+    assert isinstance(benchmark.test, ArrayImages)
+    assert benchmark.test.classes is not None
+    turned = replace(benchmark, test=replace(benchmark.test, classes=(benchmark.test.classes + 1) % 10))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluating, "open_benchmark", lambda *_, **__: turned)
+        other = on(chosen.kind, chosen, finished_run.folder, "digits", tmp_path / "turned")
+    assert other.chosen == plain.chosen
+    assert other.results["top-1"] < plain.results["top-1"]
 
 
 def test_linear_probes_are_trained_as_if_alone(finished_run: Any, tmp_path: Path) -> None:

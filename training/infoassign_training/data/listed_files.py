@@ -90,7 +90,7 @@ def matlab_file(path: Path, *names: str) -> list[NDArray[Any]]:
         return [np.atleast_1d(content[name]) for name in names]
     except KeyError as error:
         raise ImagesError(f"{path} has no variable {error}") from error
-    except (OSError, ValueError, NotImplementedError, MatReadError) as error:
+    except (OSError, ValueError, NotImplementedError, MatReadError) as error:  # the third: MATLAB's files from 7.3 on
         raise ImagesError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
