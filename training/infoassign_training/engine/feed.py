@@ -231,7 +231,14 @@ def _digits(settings: Pretraining) -> LabelledImages:
     return LabelledImages(whole.images[rows], whole.classes[rows])
 
 
-def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: int | None = None) -> Feed:
+def feed_of(
+    settings: Pretraining,
+    place: Place,
+    device: torch.device,
+    *,
+    most: int | None = None,
+    images: Images | None = None,
+) -> Feed:
     """Open the images of a run.
 
     Parameters
@@ -244,6 +251,8 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: 
         Where batches go.
     most
         Images that take part, spread evenly over all there are; None for all.
+    images
+        Those of the settings, where they are open already: to list a million files takes minutes.
 
     Raises
     ------
@@ -266,7 +275,7 @@ def feed_of(settings: Pretraining, place: Place, device: torch.device, *, most: 
         )
     if isinstance(settings.augmentation, Distortions):
         return DigitFeed(_digits(settings), settings, place, device)
-    images = images_of(settings.data)
+    images = images_of(settings.data) if images is None else images
     if most is not None and len(images) > most:
         rows = np.arange(most) * len(images) // most
         known = images.classes

@@ -2,13 +2,11 @@
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import replace
 
 from torch import Tensor
 
 from infoassign_training.config import Optimizer, Pretraining
 from infoassign_training.data.augmentations import Distortions, Plain
-from infoassign_training.data.build import images_of
 from infoassign_training.data.evaluation_views import ten_crops
 from infoassign_training.data.images import Images
 from infoassign_training.data.settings import Evaluated
@@ -50,7 +48,9 @@ def linear(task: Task, chosen: Linear, *, resume: bool, overwrite: bool) -> Foun
         layers=chosen.layers,
         seed=chosen.seed,
     )
-    method = trained(task, settings_of(task, chosen, probes, source(task, chosen)), resume=resume, overwrite=overwrite)
+    images = task.benchmark.train
+    settings = settings_of(task, chosen, probes, source(task, chosen, images))
+    method = trained(task, settings, images, resume=resume, overwrite=overwrite)
     assert isinstance(method, Probes)
     looking = task.look(chosen)
     layers = 1 + max(probe.layer for probe in method.probes)
@@ -99,24 +99,24 @@ def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) ->
         encoder_rate=chosen.encoder_rate,
         head_rate=chosen.head_rate,
     )
-    _, notes = subset(task.benchmark.train, chosen, chosen.seed)
-    data = source(task, chosen, chosen.labelled, chosen.labelled_list)
-    method = trained(task, settings_of(task, chosen, tuning, data), resume=resume, overwrite=overwrite)
+    images, notes = subset(task.benchmark.train, chosen, chosen.seed)
+    data = source(task, chosen, images, chosen.labelled, chosen.labelled_list)
+    method = trained(task, settings_of(task, chosen, tuning, data), images, resume=resume, overwrite=overwrite)
     return Found(scored(task, method, task.look(chosen), [0], ""), {}, (*notes, *_on_digits(task)))
 
 
-def source(task: Task, chosen: Trained, labelled: float = 1.0, labelled_list: str = "") -> Evaluated:
+def source(task: Task, chosen: Trained, images: Images, labelled: float = 1.0, labelled_list: str = "") -> Evaluated:
     """Return how settings name the training images."""
     name, _, root = task.words.partition(":")
-    whole = Evaluated(
+    return Evaluated(
         name=task.benchmark.name,
         root=root if name == task.benchmark.name else task.words,  # a folder may be named alone
         labelled=labelled,
         labelled_list=labelled_list,
         class_list=chosen.class_list,
         seed=chosen.seed,
+        sha256=digest(images),
     )
-    return replace(whole, sha256=digest(images_of(whole)))
 
 
 def digest(images: Images) -> str:
@@ -166,12 +166,11 @@ def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evalu
     )
 
 
-def trained(task: Task, settings: Pretraining, *, resume: bool, overwrite: bool) -> Classifying:
+def trained(task: Task, settings: Pretraining, images: Images, *, resume: bool, overwrite: bool) -> Classifying:
     """Train to the end, from wherever the run in the folder is; all ranks call this together."""
-    images = images_of(settings.data)
     if settings.batch_size > len(images):
         raise ValueError(f"protocol.batch-size {settings.batch_size} is larger than the {len(images)} labelled images")
-    feed = feed_of(settings, task.place, task.device)
+    feed = feed_of(settings, task.place, task.device, images=images)
     begun = resume and Run(task.folder).checkpoint.exists()
     method = build(settings, images=feed.images, classes=feed.classes)
     assert isinstance(method, Classifying)
