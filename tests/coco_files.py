@@ -46,3 +46,28 @@ def write_coco(root: Path, images: int = 4, *, side: int = 128, objects: int = 2
     for part in ("train", "val"):
         (root / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(tree))
     return root
+
+
+def write_voc(root: Path, images: int = 3) -> Path:
+    """Write VOC2007's trainval and test, and VOC2012's trainval: a bright rectangle each, and a difficult one."""
+    for year, parts in (("VOC2007", ("trainval", "test")), ("VOC2012", ("trainval",))):
+        folder = root / "VOCdevkit" / year
+        for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (folder / name).mkdir(parents=True)
+        for part in parts:
+            names = [f"{part}_{number}" for number in range(images)]
+            (folder / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(names) + "\n")
+            for number, name in enumerate(names):
+                pixels = np.full((80, 100, 3), 60, dtype=np.uint8)
+                pixels[10:50, 20:70] = 60 * number + 70
+                PIL.Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg")
+                objects = "".join(
+                    f"<object><name>{kind}</name><difficult>{hard}</difficult><bndbox><xmin>{left}</xmin>"
+                    f"<ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>"
+                    for kind, hard, left, top, right, bottom in (
+                        (("cat", "dog")[number % 2], 0, 21, 11, 70, 50),
+                        ("cat", 1, 1, 1, 10, 10),
+                    )
+                )
+                (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    return root

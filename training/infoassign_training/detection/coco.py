@@ -1,15 +1,18 @@
 """COCO's images, with boxes and outlines of what is in them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from infoassign_training.data.decoding import decoded
 from infoassign_training.data.images import ImagesError
 from infoassign_training.detection.scenes import Scene
+from infoassign_training.detection.score import as_coco, coco_scores
 
 LAYOUT = (
     "WHERE/annotations/instances_train2017.json and WHERE/annotations/instances_val2017.json, and the images in"
@@ -54,6 +57,14 @@ class Coco:
         labels = np.array([numbers[entry["category_id"]] for entry in objects], dtype=np.int64)
         outlines = tuple(objects[row]["segmentation"] for row in seen)
         return Scene(image, boxes[seen], labels[seen], outlines)
+
+    def written(self, row: int, found: dict[str, Tensor], size: tuple[int, int]) -> list[dict[str, Any]]:
+        """Return what was found in an image as it is scored."""
+        return as_coco(self.images[row]["id"], self.categories, found, size)
+
+    def measured(self, results: list[dict[str, Any]], kinds: Sequence[str]) -> dict[str, float]:
+        """Score what was found in all images, by pycocotools; ``box-ap`` and so on."""
+        return coco_scores(self.annotations, results, kinds)
 
 
 def open_coco(where: Path, part: str, *, training: bool) -> Coco:

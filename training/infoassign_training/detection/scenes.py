@@ -104,6 +104,16 @@ def bitmaps(outlines: Sequence[Any], height: int, width: int, scale: NDArray[np.
     return np.stack(drawn)
 
 
+class MeasuredScenes(Scenes, Protocol):
+    """Scenes that detections can be compared with."""
+
+    def written(self, row: int, found: dict[str, Tensor], size: tuple[int, int]) -> list[dict[str, Any]]:
+        """Return what was found in an image of some height and width, in words of JSON."""
+
+    def measured(self, results: list[dict[str, Any]], kinds: Sequence[str]) -> dict[str, float]:
+        """Score what was found in all images, of ``box`` and ``mask`` what is asked for; what counts first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Views:
     """What training is shown at every place of an endless order, in which each pass goes over all scenes.

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from infoassign_training.detection.c4 import C4, pasted
-from infoassign_training.detection.coco import Coco
 from infoassign_training.detection.scenes import Scenes, shown
 from infoassign_training.detection.settings import Detector
 
@@ -48,16 +47,28 @@ def detections(
         yield row, {**found, "boxes": found["boxes"] * scale}, (height, width)
 
 
-def as_coco(scenes: Coco, row: int, found: dict[str, Tensor], size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Write what was found in an image as COCO's results are written; masks as run lengths."""
+def as_coco(
+    image: int, categories: Sequence[int], found: dict[str, Tensor], size: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Write what was found in an image as COCO's results are written; masks as run lengths.
+
+    Parameters
+    ----------
+    image
+        The image's number in the file.
+    categories
+        Those of the classes, from the first.
+    found, size
+        As :func:`detections` yields them.
+    """
     from pycocotools import mask as runs
 
     boxes = found["boxes"].double()
     sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
     written: list[dict[str, Any]] = [
         {
-            "image_id": scenes.images[row]["id"],
-            "category_id": scenes.categories[int(label) - 1],
+            "image_id": image,
+            "category_id": categories[int(label) - 1],
             "bbox": box,
             "score": float(score),
         }
