@@ -1,14 +1,17 @@
 """The command that trains a detector, end to end on tiny sets, and VOC's boxes."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torchvision
 from coco_files import write_coco, write_voc
+from torch import multiprocessing
 
 from infoassign_training.cli import run
 from infoassign_training.data.images import ImagesError
@@ -16,6 +19,9 @@ from infoassign_training.detection.presets import PRESETS
 from infoassign_training.detection.run import DetectionError, changed_in, detect
 from infoassign_training.detection.settings import Detection, Detector, Schedule
 from infoassign_training.detection.voc import average_precision, open_voc
+from infoassign_training.engine import ranks
+from infoassign_training.engine.ranks import Place
+from infoassign_training.models.alexnet import AlexNet
 
 TINY = Detector(short_sides=(64,), test_side=64, long_side=96, anchors=(16, 32), regions=4, refreshed=1)
 ONE = Schedule(iterations=1, batch_size=2, warmup=0, drops=())
@@ -42,6 +48,42 @@ def test_coco_end_to_end(weights: Path, tmp_path: Path) -> None:
         detect("coco-c4", settings, weights, tmp_path / "coco", tmp_path / "out", **again)
     resumed = detect("coco-c4", settings, weights, tmp_path / "coco", tmp_path / "out", resume=True, **again)
     assert resumed.results == found.results
+
+
+def work(rank: int, folder: str, weights: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    joined = nullcontext((Place(rank, 2, rank), torch.device("cpu")))
+    settings = Detection(detector=TINY, schedule=replace(ONE, iterations=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "joined", lambda _: joined)
+        detect("coco-c4", settings, Path(weights), Path(folder) / "coco", Path(folder) / "out", quiet=True)
+    dist.destroy_process_group()
+
+
+@pytest.mark.deep
+def test_two_processes_share_out_training_and_scoring(weights: Path, tmp_path: Path) -> None:
+    write_coco(tmp_path / "coco", images=3)
+    multiprocessing.spawn(work, (str(tmp_path), str(weights)), nprocs=2)
+    (file,) = (tmp_path / "out").glob("coco-c4-*.json")
+    tree = json.loads(file.read_text())
+    assert tree["processes"] == 2
+    assert tree["data"]["test"] == 3
+    images = [
+        {one["image_id"] for one in json.loads((file.with_suffix("") / f"found-{rank}.json").read_text())}
+        for rank in (0, 1)
+    ]
+    assert images[0] <= {10}
+    assert images[1] <= {11, 12}
+
+
+def test_a_network_that_will_not_do_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_coco(tmp_path / "coco", images=2)
+    torch.save(AlexNet("small").state_dict(), tmp_path / "alexnet.pth")
+    settings = Detection(detector=TINY, schedule=ONE)
+    with pytest.raises(DetectionError, match="residual network for large images"):
+        detect("coco-c4", settings, tmp_path / "alexnet.pth", tmp_path / "coco", tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_voc_by_the_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,12 +87,12 @@ def detect(
         with ranks.joined(device) as (place, where):
             pretrained = read_pretrained(checkpoint, weights=weights)
             train_scenes, test_scenes = opened(PRESETS[name].data, data)
-            started = {"preset": name, "settings": asdict(settings), "checkpoint": pretrained.sha256}
-            _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
             with torch.random.fork_rng([]):
                 torch.manual_seed(settings.seed)
                 classes = len(train_scenes.names)
                 model = C4(pretrained.encoder, classes, settings.detector, pretrained.mean, pretrained.std)
+            started = {"preset": name, "settings": asdict(settings), "checkpoint": pretrained.sha256}
+            _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
             model = train(model.to(where), train_scenes, settings, folder / stem, place, workers=workers, quiet=quiet)
             found = _found(model, test_scenes, settings, folder / stem, place)
             kinds = ["box", "mask"] if settings.detector.masks else ["box"]

@@ -132,7 +132,8 @@ def average_precision(
     number = sum(int((~difficult).sum()) for _, difficult in objects.values())
     hits = np.cumsum(right)
     recalls, precisions = hits / number, hits / np.arange(1, len(right) + 1)
-    return float(np.mean([max(precisions[recalls >= recall], default=0.0) for recall in RECALLS]))
+    # A recall of 3 of 10 is reached, whatever the last bit of .3.
+    return float(np.mean([max(precisions[recalls >= recall - 1e-12], default=0.0) for recall in RECALLS]))
 
 
 def _overlaps(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
