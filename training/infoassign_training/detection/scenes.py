@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -127,11 +128,17 @@ class Views:
 
     def __getitem__(self, place: int) -> tuple[Tensor, Target]:
         number, row = divmod(place, len(self.scenes))
-        order = np.random.default_rng((self.seed, 0, number)).permutation(len(self.scenes))
+        order = _order(self.seed, number, len(self.scenes))
         draws = np.random.default_rng((self.seed, 1, place))
         side = self.chosen.short_sides[draws.integers(len(self.chosen.short_sides))]
         scene = self.scenes.scene(int(order[row]))
         return shown(scene, side, self.chosen.long_side, mirrored=bool(draws.integers(2)))
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, number: int, count: int) -> NDArray[np.int64]:
+    """Return the order of a pass; kept, since every view asks for it."""
+    return np.random.default_rng((seed, 0, number)).permutation(count)
 
 
 def together(views: list[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
