@@ -1,0 +1,65 @@
+"""Detectors by name: their settings, where they come from, and what was published."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from infoassign_training.detection.settings import Detection, Detector, Schedule
+
+PUBLISHED = "MUSIC, IMSVD, ResNet-50: box .393, .591 (50), .426 (75); mask .344, .558 (50), .366 (75)"
+MOCO = "MoCo's code, pascal_voc_R_50_C4_24k.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A detector with all its settings."""
+
+    name: str
+    summary: str
+    """One line."""
+    source: str
+    """Where the settings come from."""
+    published: str
+    """What the papers reached; empty if nothing."""
+    data: Literal["coco", "voc0712"]
+    """What it is trained and scored on."""
+    settings: Detection
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            Preset(
+                name="coco-c4",
+                summary="Mask R-CNN C4 on COCO 2017, 1x schedule, all layers and their normalisation trained",
+                source="MUSIC, app. D; IMSVD, sec. IV: rate .1, the rest detectron2's 1x schedule; they do not say how"
+                " normalisation is treated, here it is as in MoCo's code",
+                published=PUBLISHED,
+                data="coco",
+                settings=Detection(schedule=Schedule(learning_rate=0.1)),
+            ),
+            Preset(
+                name="coco-c4-frozen",
+                summary="the same by detectron2's own settings: rate .02, stem, first stage and normalisation frozen",
+                source="detectron2, mask_rcnn_R_50_C4_1x.yaml",
+                published="",
+                data="coco",
+                settings=Detection(detector=Detector(normalisation="frozen", frozen_stages=2, refreshed=0)),
+            ),
+            Preset(
+                name="voc-c4",
+                summary="Faster R-CNN C4 on VOC's trainval of 2007 and 2012, scored on the test images of 2007",
+                source=f"{MOCO}; SeLa's table 7 is of Fast R-CNN with AlexNet on 2007 alone, which this is not",
+                published="",
+                data="voc0712",
+                settings=Detection(
+                    detector=Detector(masks=False, short_sides=tuple(range(480, 801, 32))),
+                    schedule=Schedule(iterations=24_000, warmup=100, drops=(18_000, 22_000)),
+                ),
+            ),
+        )
+    }
+)
+"""All of them by name."""

@@ -1,0 +1,107 @@
+"""How a detector is made and trained: frozen, checked when made; no torch here, so that help is quick."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Literal
+
+from infoassign_training.checks import require, require_not_negative, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Steps and learning rates; as they stand, detectron2's 1x schedule for its Mask R-CNN R50-C4."""
+
+    iterations: int = 90_000
+    """Steps; 90 000 of 16 images are about 12 epochs of COCO."""
+    batch_size: int = 16
+    """Images per step, over all processes."""
+    learning_rate: float = 0.02
+    """After the warm-up, for a batch of 16: it is multiplied by batch size / 16. MUSIC (app. D) and IMSVD (sec. IV)
+    say 0.1."""
+    warmup: int = 1000
+    """Steps over which the rate rises linearly."""
+    warmup_start: float = 0.001
+    """Share of the rate that it begins with."""
+    drops: tuple[int, ...] = (60_000, 80_000)
+    """Steps at which the rate is divided by `drop_by`."""
+    drop_by: float = 10.0
+    """What it is divided by."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 1e-4
+    """L2 penalty, biases included; scales and shifts of normalisation have none."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "schedule", "iterations", "batch_size", "learning_rate")
+        require_not_negative(self, "schedule", "warmup", "warmup_start", "weight_decay")
+        require(self.warmup_start <= 1, f"schedule.warmup-start must be at most 1; got {self.warmup_start}")
+        require(0 <= self.momentum < 1, f"schedule.momentum must be in [0, 1); got {self.momentum}")
+        require(self.drop_by > 1, f"schedule.drop-by must be above 1; got {self.drop_by}")
+        rising = list(self.drops) == sorted({drop for drop in self.drops if drop > 0})
+        require(rising, f"schedule.drops must be rising steps; got {self.drops}")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0.
+
+        Examples
+        --------
+        >>> schedule = Schedule()
+        >>> [round(schedule.rate(step), 6) for step in (0, 500, 1000, 59_999, 60_000, 80_000)]
+        [2e-05, 0.01001, 0.02, 0.02, 0.002, 0.0002]
+        """
+        peak = self.learning_rate * self.batch_size / 16
+        if step < self.warmup:
+            done = step / self.warmup
+            peak *= self.warmup_start * (1 - done) + done
+        return peak / self.drop_by ** bisect_right(self.drops, step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """Mask R-CNN C4, or Faster R-CNN C4 without masks; as it stands, fine-tuned as by MoCo's code.
+
+    The papers name detectron2 alone; self-supervised weights are usually fine-tuned by its MoCo variant, since frozen
+    statistics do not fit weights whose scale nobody has tuned (He et al., 2020, sec. 4.2).
+    """
+
+    masks: bool = True
+    """Whether masks are learned, too."""
+    normalisation: Literal["trained", "frozen"] = "trained"
+    """Trained with the rest, over the images of all processes, and once more after the last stage, as by MoCo's code;
+    or frozen, as in detectron2's own settings."""
+    frozen_stages: int = 0
+    """How many of stem and stages, from the first, stay as they are; 2 in detectron2's own settings, 0 in MoCo's."""
+    short_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    """Lengths of the shorter side that training draws from."""
+    test_side: int = 800
+    """That of an image that is tested."""
+    long_side: int = 1333
+    """Longest that the longer side may become."""
+    anchors: tuple[int, ...] = (32, 64, 128, 256, 512)
+    """Square roots of the anchors' areas; each has the shapes 1:2, 1:1 and 2:1."""
+    regions: int = 512
+    """Regions of each image that the heads are trained on."""
+    refreshed: int = 200
+    """Batches on which the statistics of trained normalisation are taken anew in the end, as by MoCo's code."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.frozen_stages <= 4, f"detector.frozen-stages must be in [0, 4]; got {self.frozen_stages}")
+        sides = (*self.short_sides, self.test_side)
+        require(bool(self.short_sides) and min(sides) >= 16, f"sides of images must be at least 16; got {sides}")
+        require(self.long_side >= max(sides), f"detector.long-side must be at least {max(sides)}; got {self.long_side}")
+        require(bool(self.anchors) and min(self.anchors) >= 1, f"anchors must be positive; got {self.anchors}")
+        require_positive(self, "detector", "regions")
+        require_not_negative(self, "detector", "refreshed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """All that a detector's training depends on beside the encoder and the images."""
+
+    detector: Detector = Detector()
+    schedule: Schedule = Schedule()
+    seed: int = 0
+    """Of the heads' weights, order and views of the images, and the regions that are trained on."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")
