@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | evaluate | label | export | report | recipes | ...``.
+"""The command line: ``infoassign pretrain | evaluate | label | export | figures | report | recipes | ...``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -20,6 +20,7 @@ import infoassign
 from infoassign.files import write_text
 from infoassign_training.commands import evaluate as evaluating
 from infoassign_training.commands.export import export
+from infoassign_training.commands.figures import figures
 from infoassign_training.commands.label import label
 from infoassign_training.commands.pack import pack
 from infoassign_training.config import Pretraining
@@ -337,6 +338,7 @@ def _other(arguments: Sequence[str]) -> None:
         "pack": pack,
         "export": export,
         "label": label,
+        "figures": figures,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,
