@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from digit_runs import SMALL, with_method
 
 import infoassign as ia
 from infoassign.steps import plain, quasi_newton
+from infoassign_training import pipeline
 from infoassign_training.cli import run
-from infoassign_training.figures import convergence
+from infoassign_training.figures import convergence, segments
 from infoassign_training.figures.convergence import Compared, Convergence
 from infoassign_training.figures.saving import save
+from infoassign_training.methods.settings import Imsvd
 
 RANDOM = np.random.default_rng(0)
 COSINES = np.tanh(RANDOM.normal(size=(96, 6)))
@@ -87,10 +90,11 @@ def test_pictures_have_labelled_axes(compared: Compared) -> None:
         assert len(axes.lines) == 4
 
 
-def test_the_same_figure_gives_the_same_bytes(compared: Compared, tmp_path: Path) -> None:
-    first, second = (save(tmp_path / name, "same", convergence.draw(compared), {}) for name in "ab")
-    assert [path.name for path in first] == ["same.png", "same.svg", "same.json"]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+def test_a_figure_is_written_as_two_pictures_and_numbers(compared: Compared, tmp_path: Path) -> None:
+    png, svg, numbers = save(tmp_path / "new" / "folder", "some", convergence.draw(compared), {"one": 1})
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in svg.read_text()
+    assert json.loads(numbers.read_text()) == {"one": 1}
 
 
 def test_scores_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,3 +119,77 @@ def test_wrong_words_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture
     ):
         assert run(["figures", *words]) == 1
         assert said in capsys.readouterr().err
+
+
+def codes(number: int, size: int, sharpness: float) -> Any:
+    """Return soft codes of three segments."""
+    return ia.soft_discretize(RANDOM.normal(size=(number, 3 * size)) * sharpness, size)
+
+
+def test_equal_views_that_are_one_hot_have_their_mass_on_the_diagonal() -> None:
+    hard = np.eye(4)[RANDOM.integers(4, size=(500, 3))].reshape(500, 12)
+    found = segments.joint(hard, hard, 4)
+    assert found.outside == pytest.approx(0, abs=1e-12)
+    assert found.matrix.shape == (12, 12)
+    assert 0 < found.information < 0.05
+    assert segments.joint(hard[:, :8], hard[:, [*range(4)] * 2], 4).information > 0.5
+    same = segments.hardness(hard, hard, 4)
+    assert same.above == {0.9: 1, 0.99: 1}
+    assert same.agree == 1
+
+
+def test_soft_codes_are_neither(tmp_path: Path) -> None:
+    first, second = codes(200, 5, 1.0), codes(200, 5, 1.0)
+    found = segments.joint(first, second, 5)
+    assert found.outside > 0.5
+    assert found.outside == pytest.approx(1 - 5 / 15 * float(np.einsum("ni,ni->", first, second)) / 200)
+    assert found.to_dict()["diagonal"]["ideal"] == 0.2
+    hardness = segments.hardness(first, second, 5)
+    assert hardness.share.sum() == pytest.approx(1)
+    assert hardness.above[0.99] <= hardness.above[0.9] < 0.2
+    for figure in (
+        segments.draw_joint(found),
+        segments.draw_hardness(hardness),
+        segments.draw_vectors(first[:2], second[:2], 5),
+    ):
+        assert figure.axes[0].get_ylabel()
+        assert figure.axes[-1].get_ylabel()
+
+
+def test_samples_are_the_likeliest_images_of_units() -> None:
+    some = codes(50, 4, 2.0)
+    found = segments.samples(some, 4, segments=[2], units=3, number=5)
+    assert found.units == (8, 9, 10)
+    assert found.rows[1, 0] == some[:, 9].argmax()
+    assert (np.diff(found.probability, axis=1) <= 0).all()
+    assert found.shares[0] == pytest.approx(some[:, 8].mean())
+    with pytest.raises(ValueError, match="numbered from 0 to 2"):
+        segments.samples(some, 4, segments=[3])
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run of IMSVD."""
+    folder = tmp_path_factory.mktemp("runs") / "imsvd"
+    settings = with_method(SMALL, Imsvd(units=4))
+    pipeline.pretrain("small", settings, folder)
+    return folder
+
+
+def test_figures_of_a_run_with_segments(segmented: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["joint-distribution", "one-hot", "two-views", "unit-samples"]
+    assert run(["figures", *names, "--run", str(segmented), "--images", "300"]) == 0
+    written = {path.name for path in (segmented / "figures").iterdir()}
+    assert written == {f"{name}.{ending}" for name in names for ending in ("png", "svg", "json")}
+    assert json.loads((segmented / "figures" / "unit-samples.json").read_text())["units_of_a_segment"] == 4
+    capsys.readouterr()
+    assert run(["figures", "convergence", "--run", str(segmented)]) == 1
+    assert "imsvd, which makes no labels" in capsys.readouterr().err
+    assert run(["figures", "unit-samples", "--run", str(segmented), "--segments", "9"]) == 1
+    assert "numbered from 0 to 1" in capsys.readouterr().err
+
+
+def test_figures_of_segments_need_segments(finished_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["figures", "one-hot", "--run", str(finished_run.folder), "--out", "nowhere"]) == 1
+    assert "mira, which has no segments" in capsys.readouterr().err
+    assert not Path("nowhere").exists()

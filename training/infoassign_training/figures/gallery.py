@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from infoassign_training.engine import ranks
 from infoassign_training.engine.run import Run
 from infoassign_training.errors import UserError
-from infoassign_training.figures import convergence
+from infoassign_training.figures import convergence, segments
 from infoassign_training.figures.options import Options
 from infoassign_training.figures.saving import save
 from infoassign_training.figures.subject import Subject
@@ -108,5 +108,35 @@ def published(settings: Settings) -> tuple[float, float, float]:
     return 2 / 3, 1.0, 1 / 3
 
 
-MAKERS: dict[str, Callable[[Subject, Options], Made]] = {}
+def _joint(subject: Subject, options: Options) -> Made:
+    size = subject.segment_size
+    found = segments.joint(*subject.two_views, size)
+    return segments.draw_joint(found), found.to_dict()
+
+
+def _hardness(subject: Subject, options: Options) -> Made:
+    size = subject.segment_size
+    found = segments.hardness(*subject.two_views, size)
+    return segments.draw_hardness(found), found.to_dict()
+
+
+def _two_views(subject: Subject, options: Options) -> Made:
+    size = subject.segment_size
+    first, second = (view[: segments.IMAGES, : segments.VECTOR] for view in subject.two_views)
+    return segments.draw_vectors(first, second, size), {"first": first.tolist(), "second": second.tolist()}
+
+
+def _samples(subject: Subject, options: Options) -> Made:
+    size = subject.segment_size
+    found = segments.samples(subject.codes, size, segments=options.segments)
+    pictures = np.stack([subject.pictures(rows) for rows in found.rows])
+    return segments.draw_samples(found, pictures), found.to_dict()
+
+
+MAKERS: dict[str, Callable[[Subject, Options], Made]] = {
+    "joint-distribution": _joint,
+    "one-hot": _hardness,
+    "two-views": _two_views,
+    "unit-samples": _samples,
+}
 """By name; each makes its figure of a run."""

@@ -6,6 +6,10 @@ from typing import Literal
 
 FIGURES = {
     "convergence": "MIRA's fixed point, Sinkhorn's and the accelerated solver on their way to the solution",
+    "joint-distribution": "the joint distribution of the units of two views (music, imsvd)",
+    "one-hot": "how near segments are to one-hot (music, imsvd)",
+    "two-views": "the codes of two views of some images (music, imsvd)",
+    "unit-samples": "the likeliest images of every unit of some segments (music, imsvd)",
 }
 """Names, and what each shows; the report gathers them in this order."""
 
@@ -35,6 +39,8 @@ class Options:
     """For convergence: batches, drawn at random, each without repetition; the paper has 1000."""
     updates: int = 50
     """For convergence: updates of the potential that are followed."""
+    segments: tuple[int, ...] = (0, 1)
+    """For unit-samples: which, from 0."""
     seed: int = 0
     """Of all draws."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

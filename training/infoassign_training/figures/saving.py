@@ -5,7 +5,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from infoassign.files import replacing, write_text
@@ -16,8 +15,6 @@ DPI = 150
 def save(folder: Path, name: str, figure: Figure, numbers: dict[str, Any]) -> tuple[Path, ...]:
     """Write a figure and its numbers to a folder, which is made; each file is there whole or not at all.
 
-    The same figure gives the same bytes.
-
     Returns
     -------
     tuple of Path
@@ -26,14 +23,14 @@ def save(folder: Path, name: str, figure: Figure, numbers: dict[str, Any]) -> tu
     folder.mkdir(parents=True, exist_ok=True)
     png, svg, said = (folder / f"{name}.{ending}" for ending in ("png", "svg", "json"))
     write_text(said, json.dumps(numbers, indent=2) + "\n")
-    for path, metadata in ((png, {}), (svg, {"Date": None})):
-        with mpl.rc_context({"svg.hashsalt": name}), replacing(path) as file:
-            file.write(rendered(figure, path.suffix[1:], metadata))
+    for path in (png, svg):
+        with replacing(path) as file:
+            file.write(_rendered(figure, path.suffix[1:]))
     return png, svg, said
 
 
-def rendered(figure: Figure, kind: str, metadata: dict[str, Any] | None = None) -> bytes:
+def _rendered(figure: Figure, kind: str) -> bytes:
     """Return the bytes of a picture, on white."""
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", metadata=metadata)
+    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white")
     return buffer.getvalue()

@@ -1,6 +1,6 @@
 """What figures are about: a run, its images, and what its model makes of them, each made once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+import infoassign as ia
 from infoassign_training.data.augmentations import Distortions
 from infoassign_training.data.build import images_of
 from infoassign_training.data.digits import grey
@@ -119,33 +120,29 @@ class Subject:
         kind = self.model.settings.method.kind
         raise UserError(f"{self.where} was trained by {kind}, which has no segments; take a run of music or imsvd")
 
-    @property
-    def temperature(self) -> float:
-        """What divides the embeddings of a method with segments."""
-        chosen = self.model.settings.method
-        assert isinstance(chosen, Imsvd | Music)
-        return chosen.temperature
+    @cached_property
+    def codes(self) -> NDArray[np.float32]:
+        """The soft codes of the images as they are, (N, sum D)."""
+        return np.concatenate(list(map(self._coded, self._batches())))
 
     @cached_property
-    def embeddings(self) -> Tensor:
-        """The embeddings of the images as they are, (N, D)."""
-        method = self._embedding()
-        return self._over(self._batches(), lambda images: method.projector(method.encoder(images)))
-
-    @cached_property
-    def two_views(self) -> tuple[Tensor, Tensor]:
-        """The embeddings of two random views of the images, drawn as in training, (N, D) each."""
-        method = self._embedding()
+    def two_views(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The soft codes of two random views of the images, drawn as in training, (N, sum D) each."""
         feed = feed_of(self.model.settings, Place(), self.device, most=self.most)
-        views = (torch.cat(views) for _, views in feed.everything(0, 2))
-        parts = [self._over(iter(both.chunk(2)), lambda x: method.projector(method.encoder(x))) for both in views]
-        first, second = zip(*(part.chunk(2) for part in parts), strict=True)
-        return torch.cat(first), torch.cat(second)
+        first, second = zip(*(map(self._coded, views) for _, views in feed.everything(0, 2)), strict=True)
+        return np.concatenate(first), np.concatenate(second)
 
-    def _embedding(self) -> Embeddings:
-        method = self.model.method
+    @torch.no_grad()
+    def _coded(self, images: Tensor) -> NDArray[np.float32]:
+        size, method, chosen = self.segment_size, self.model.method, self.model.settings.method
         assert isinstance(method, Embeddings)
-        return method.to(self.device).eval()
+        assert isinstance(chosen, Imsvd | Music)
+        method.to(self.device).eval()
+        # A pass over all images comes in large parts.
+        parts = [method.projector(method.encoder(some.to(self.device))) for some in images.split(AT_ONCE)]
+        codes: Tensor = ia.soft_discretize(torch.cat(parts).float(), size, chosen.temperature)
+        array: NDArray[np.float32] = codes.cpu().numpy()
+        return array
 
     def pictures(self, rows: NDArray[np.int64], size: int = 64) -> NDArray[np.float32]:
         """Return images to look at, (n, S, S, 3) in [0, 1], S at most `size`."""
@@ -174,7 +171,3 @@ class Subject:
         look = centred(augmentation.global_size, shorter_side(augmentation.global_size))
         for images, _ in in_order(self.images, look, range(count), batch_size=AT_ONCE):
             yield normalised(images, augmentation)
-
-    @torch.no_grad()
-    def _over(self, batches: Iterator[Tensor], function: Callable[[Tensor], Tensor]) -> Tensor:
-        return torch.cat([function(batch.to(self.device)).cpu() for batch in batches])
