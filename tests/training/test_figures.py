@@ -12,7 +12,7 @@ import infoassign as ia
 from infoassign.steps import plain, quasi_newton
 from infoassign_training import pipeline
 from infoassign_training.cli import run
-from infoassign_training.figures import convergence, segments
+from infoassign_training.figures import clusters, convergence, filters, segments
 from infoassign_training.figures.convergence import Compared, Convergence
 from infoassign_training.figures.saving import save
 from infoassign_training.methods.settings import Imsvd
@@ -193,3 +193,57 @@ def test_figures_of_segments_need_segments(finished_run: Any, capsys: pytest.Cap
     assert run(["figures", "one-hot", "--run", str(finished_run.folder), "--out", "nowhere"]) == 1
     assert "mira, which has no segments" in capsys.readouterr().err
     assert not Path("nowhere").exists()
+
+
+LABELS = np.repeat([7, 2, 4, 9], [20, 20, 20, 3])
+CLASSES = np.concatenate([np.zeros(20), np.arange(20) % 2, np.arange(20) % 4, np.zeros(3)]).astype(np.int64)
+
+
+def test_entropies_of_clusters() -> None:
+    found = clusters.entropies(LABELS, CLASSES)
+    assert found.clusters.tolist() == [2, 4, 7, 9]
+    assert found.entropy == pytest.approx(np.log([2, 4, 1, 1]))
+    assert found.mean == pytest.approx(20 / 63 * np.log(8))
+    # The information is that of the classes less what the clusters leave open.
+    labels = -sum(share * np.log(share) for share in (20 / 63, 20 / 63, 20 / 63, 3 / 63))
+    assert found.nmi == pytest.approx((found.overall - found.mean) / ((found.overall + labels) / 2))
+    for axes in clusters.draw_entropies(found).axes:
+        assert "nats" in axes.get_xlabel()
+        assert axes.get_ylabel()
+
+
+def test_pure_clusters_are_large_enough_and_framed_by_class() -> None:
+    found = clusters.choose(LABELS, CLASSES, lowest=True, seed=0, number=2)
+    assert found.clusters.tolist() == [7, 2]
+    assert (LABELS[found.rows] == [[7], [2]]).all()
+    assert (CLASSES[found.rows] == found.classes).all()
+    assert sorted(clusters.choose(LABELS, CLASSES, lowest=False, seed=1).clusters.tolist()) == [2, 4, 7]
+    black = np.zeros((2, 9, 12, 12, 3), dtype=np.float32)
+    figure = clusters.draw_chosen(found, black, tuple("abcd"), "words")
+    sheet = figure.axes[0].images[0].get_array()
+    assert sheet is not None
+    assert np.allclose(sheet[0, 0], clusters.colour_of(0, 4)[:3])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    with pytest.raises(ValueError, match="no cluster has 9 images"):
+        clusters.choose(LABELS[:5], CLASSES[:5], lowest=True, seed=0)
+
+
+def test_filters_are_scaled_each() -> None:
+    weights = RANDOM.normal(size=(4, 2, 3, 3)).astype(np.float32)
+    weights[0] = 5
+    scaled = filters.scaled(weights)
+    assert scaled.shape == (4, 3, 3, 3)
+    assert (scaled[0] == 0).all()
+    assert scaled[1:].min(axis=(1, 2, 3)).tolist() == [0] * 3
+    assert scaled[1:].max(axis=(1, 2, 3)).tolist() == [1] * 3
+    assert "4 filters of conv1, 2 x 3 x 3" in filters.draw(filters.Filters("conv1", weights)).axes[0].get_title("left")
+
+
+def test_figures_of_a_run_with_labels(finished_run: Any, tmp_path: Path) -> None:
+    names = ["convergence", "cluster-entropy", "pure-clusters", "random-clusters", "filters"]
+    few = ["--batch-size", "64", "--batches", "2"]
+    assert run(["figures", *names, "--run", str(finished_run.folder), "--out", str(tmp_path), *few]) == 0
+    assert {path.stem for path in tmp_path.iterdir()} == set(names)
+    said = json.loads((tmp_path / "convergence.json").read_text())
+    assert said["labels"] == 12
+    assert sum(json.loads((tmp_path / "cluster-entropy.json").read_text())["sizes"]) == 1347

@@ -1,6 +1,7 @@
 """From the name of a figure to its files."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from infoassign_training.engine import ranks
 from infoassign_training.engine.run import Run
 from infoassign_training.errors import UserError
-from infoassign_training.figures import convergence, segments
+from infoassign_training.figures import clusters, convergence, filters, segments
 from infoassign_training.figures.options import Options
 from infoassign_training.figures.saving import save
 from infoassign_training.figures.subject import Subject
@@ -133,10 +134,31 @@ def _samples(subject: Subject, options: Options) -> Made:
     return segments.draw_samples(found, pictures), found.to_dict()
 
 
+def _entropies(subject: Subject, options: Options) -> Made:
+    found = clusters.entropies(subject.clusters, subject.classes)
+    return clusters.draw_entropies(found), found.to_dict()
+
+
+def _clusters(subject: Subject, options: Options, *, lowest: bool) -> Made:
+    found = clusters.choose(subject.clusters, subject.classes, lowest=lowest, seed=options.seed)
+    pictures = np.stack([subject.pictures(rows) for rows in found.rows])
+    words = f"{'Clusters of the lowest entropy' if lowest else 'Random clusters'}, random images of each"
+    return clusters.draw_chosen(found, pictures, subject.images.names, words), found.to_dict()
+
+
+def _filters(subject: Subject, options: Options) -> Made:
+    found = filters.first(subject.model.method.encoder)
+    return filters.draw(found), found.to_dict()
+
+
 MAKERS: dict[str, Callable[[Subject, Options], Made]] = {
     "joint-distribution": _joint,
     "one-hot": _hardness,
     "two-views": _two_views,
     "unit-samples": _samples,
+    "cluster-entropy": _entropies,
+    "pure-clusters": partial(_clusters, lowest=True),
+    "random-clusters": partial(_clusters, lowest=False),
+    "filters": _filters,
 }
 """By name; each makes its figure of a run."""

@@ -10,6 +10,10 @@ FIGURES = {
     "one-hot": "how near segments are to one-hot (music, imsvd)",
     "two-views": "the codes of two views of some images (music, imsvd)",
     "unit-samples": "the likeliest images of every unit of some segments (music, imsvd)",
+    "cluster-entropy": "the entropy of the true classes in every cluster",
+    "pure-clusters": "images of the clusters with the lowest entropy, framed in the colours of their classes",
+    "random-clusters": "images of random clusters, framed in the colours of their classes",
+    "filters": "the filters of the first convolution",
 }
 """Names, and what each shows; the report gathers them in this order."""
 
