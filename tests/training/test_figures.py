@@ -12,6 +12,7 @@ import infoassign as ia
 from infoassign.steps import plain, quasi_newton
 from infoassign_training import pipeline
 from infoassign_training.cli import run
+from infoassign_training.engine.run import Run
 from infoassign_training.figures import clusters, convergence, filters, segments
 from infoassign_training.figures.convergence import Compared, Convergence
 from infoassign_training.figures.saving import save
@@ -182,6 +183,12 @@ def test_figures_of_a_run_with_segments(segmented: Path, capsys: pytest.CaptureF
     written = {path.name for path in (segmented / "figures").iterdir()}
     assert written == {f"{name}.{ending}" for name in names for ending in ("png", "svg", "json")}
     assert json.loads((segmented / "figures" / "unit-samples.json").read_text())["units_of_a_segment"] == 4
+    # The report has them, and starting anew deletes them.
+    pipeline.report(segmented)
+    page = (segmented / "report.html").read_text()
+    assert page.count("<h3>") == 2 + len(names)
+    assert "How near segments are to one-hot" in page
+    assert {segmented / "figures" / name for name in written} <= set(Run(segmented).written)
     capsys.readouterr()
     assert run(["figures", "convergence", "--run", str(segmented)]) == 1
     assert "imsvd, which makes no labels" in capsys.readouterr().err

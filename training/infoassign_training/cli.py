@@ -309,7 +309,7 @@ def _other(arguments: Sequence[str]) -> None:
         _estimate(recipe, ())
 
     def report(run: tyro.conf.Positional[Path]) -> None:
-        """Evaluate a finished run again and write its report anew.
+        """Evaluate a finished run again and write its report anew, with what `infoassign figures` has drawn of it.
 
         Args:
             run: The folder of the run.

@@ -80,7 +80,7 @@ def draw_entropies(found: Entropies) -> Figure:
     title(left, f"{len(found.clusters)} clusters; NMI with the classes {found.nmi:.3f}")
     right.plot(found.entropy, found.sizes, ".", color=BLUE)
     right.set_ylabel("images of the cluster")
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.1 * int(found.sizes.max()))
     for axes in (left, right):
         axes.axvline(found.mean, color=ORANGE, linewidth=1.2, label=f"mean over images: {found.mean:.2f}")
         axes.axvline(found.overall, color=ORANGE, linewidth=1.2, linestyle="--",
