@@ -116,6 +116,16 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Known:
+    """How well the solutions of a method are known."""
+
+    converged: float
+    """Share of the batches on which the tolerance was reached."""
+    error: float
+    """The largest error that was left: MIRA's bound on the mean total variation, Sinkhorn's distance of the shares."""
+
+
+@dataclass(frozen=True)
 class Compared:
     """All curves, and how well the solutions are known."""
 
@@ -123,8 +133,8 @@ class Compared:
     rows: int
     labels: int
     curves: tuple[Curve, ...]
-    converged: float
-    """Share of the solutions that were found within the tolerance."""
+    known: dict[str, Known]
+    """By method."""
 
     @property
     def faster(self) -> bool | None:
@@ -140,7 +150,7 @@ class Compared:
             "settings": vars(self.settings),
             "rows": self.rows,
             "labels": self.labels,
-            "solutions": {"tol": TOL, "converged": self.converged, "dtype": "float64"},
+            "solutions": {"tol": TOL, "dtype": "float64"} | {of: vars(known) for of, known in self.known.items()},
             "mira_converges_faster": self.faster,
             "compared_at_sse": CLOSE,
             "curves": [curve.to_dict() for curve in self.curves],
@@ -170,11 +180,11 @@ def compare(scores: NDArray[Any], settings: Convergence) -> Compared:
     weights = {"MIRA": ((1 - beta) * unit, beta * unit), "Sinkhorn": (settings.epsilon, np.inf)}
     kinds = [(method, step) for method in weights for step in (plain, quasi_newton)]
     errors = np.zeros((len(kinds), 3, settings.updates + 1))
-    known = []
+    left: dict[str, list[float]] = {method: [] for method in weights}
     for batch in tqdm(_batches(scores, settings), desc="converge", unit="batch", total=settings.batches):
         for method, (epsilon, strength) in weights.items():
             found = ia.assign(batch, epsilon=epsilon, strength=strength, tol=TOL, max_sweeps=10_000)
-            known.append(found.converged)
+            left[method].append(float(found.marginal_error if strength == np.inf else found.error_bound))
             solution: Floats = found.plan
             for place, (of, step) in enumerate(kinds):
                 if of == method:
@@ -184,7 +194,8 @@ def compare(scores: NDArray[Any], settings: Convergence) -> Compared:
     curves = tuple(
         Curve(method, step is quasi_newton, *found) for (method, step), found in zip(kinds, errors, strict=True)
     )
-    return Compared(settings, len(scores), scores.shape[1], curves, float(np.mean(known)))
+    known = {of: Known(float(np.mean(np.array(found) <= TOL)), max(found)) for of, found in left.items()}
+    return Compared(settings, len(scores), scores.shape[1], curves, known)
 
 
 def potentials(scores: Floats, epsilon: float, strength: float, step: Step, updates: int) -> list[Floats]:
