@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from digit_runs import SMALL, with_method
+from torch import nn
 
 import infoassign as ia
 from infoassign.steps import plain, quasi_newton
 from infoassign_training import pipeline
 from infoassign_training.cli import run
 from infoassign_training.engine.run import Run
-from infoassign_training.figures import clusters, convergence, filters, segments
+from infoassign_training.figures import clusters, convergence, filters, gradcam, segments
 from infoassign_training.figures.convergence import Compared, Convergence
 from infoassign_training.figures.saving import save
 from infoassign_training.methods.settings import Imsvd
@@ -178,7 +180,7 @@ def segmented(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_figures_of_a_run_with_segments(segmented: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["joint-distribution", "one-hot", "two-views", "unit-samples"]
+    names = ["joint-distribution", "one-hot", "two-views", "unit-samples", "grad-cam"]
     assert run(["figures", *names, "--run", str(segmented), "--images", "300"]) == 0
     written = {path.name for path in (segmented / "figures").iterdir()}
     assert written == {f"{name}.{ending}" for name in names for ending in ("png", "svg", "json")}
@@ -254,3 +256,29 @@ def test_figures_of_a_run_with_labels(finished_run: Any, tmp_path: Path) -> None
     said = json.loads((tmp_path / "convergence.json").read_text())
     assert said["labels"] == 12
     assert sum(json.loads((tmp_path / "cluster-entropy.json").read_text())["sizes"]) == 1347
+
+
+def test_heat_of_a_unit_that_is_a_mean_of_maps() -> None:
+    """A unit that is the mean of a map has that map, where it is positive, as its heat."""
+    convolution = nn.Conv2d(1, 2, 3, padding=1)
+    network = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    images = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    name, layer = gradcam.layer_of(network, images)
+    assert (name, layer) == ("0", convolution)
+    found = gradcam.heat(network, layer, images, 1)
+    expected = convolution(images)[:, 1].relu().detach()
+    expected /= expected.amax(dim=(1, 2), keepdim=True)
+    assert np.allclose(found, expected.numpy(), atol=1e-6)
+    # Nothing is left behind in the network.
+    assert not layer._forward_hooks
+    assert all(parameter.grad is None for parameter in network.parameters())
+    maps = gradcam.Maps(1, name, np.arange(3), np.ones(3, np.float32), found)
+    assert len(gradcam.draw(maps, np.zeros((3, 6, 6, 3), np.float32)).axes) == 7
+
+
+def test_layers_without_maps_are_refused() -> None:
+    images = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="makes no maps"):
+        gradcam.layer_of(nn.Sequential(nn.Flatten()), images)
+    with pytest.raises(ValueError, match="no layer 'conv9' makes maps; there are 0"):
+        gradcam.layer_of(nn.Sequential(nn.Conv2d(1, 1, 1)), images, "conv9")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infoassign_training.engine import ranks
 from infoassign_training.engine.run import Run
 from infoassign_training.errors import UserError
-from infoassign_training.figures import clusters, convergence, filters, segments
+from infoassign_training.figures import clusters, convergence, filters, gradcam, segments
 from infoassign_training.figures.options import Options
 from infoassign_training.figures.saving import save
 from infoassign_training.figures.subject import Subject
@@ -134,6 +134,18 @@ def _samples(subject: Subject, options: Options) -> Made:
     return segments.draw_samples(found, pictures), found.to_dict()
 
 
+def _grad_cam(subject: Subject, options: Options) -> Made:
+    codes, unit = subject.codes, options.unit
+    if not 0 <= unit < codes.shape[1]:
+        raise UserError(f"--unit must be from 0 to {codes.shape[1] - 1}; got {unit}")
+    rows = np.argsort(-codes[:, unit], kind="stable")[:8]
+    images, network = subject.inputs(rows), subject.network
+    name, layer = gradcam.layer_of(network[0], images, options.layer)
+    heat = gradcam.heat(network, layer, images, unit)
+    found = gradcam.Maps(unit, name, rows, codes[rows, unit], heat)
+    return gradcam.draw(found, subject.pictures(rows, 224)), found.to_dict()
+
+
 def _entropies(subject: Subject, options: Options) -> Made:
     found = clusters.entropies(subject.clusters, subject.classes)
     return clusters.draw_entropies(found), found.to_dict()
@@ -156,6 +168,7 @@ MAKERS: dict[str, Callable[[Subject, Options], Made]] = {
     "one-hot": _hardness,
     "two-views": _two_views,
     "unit-samples": _samples,
+    "grad-cam": _grad_cam,
     "cluster-entropy": _entropies,
     "pure-clusters": partial(_clusters, lowest=True),
     "random-clusters": partial(_clusters, lowest=False),

@@ -10,6 +10,7 @@ FIGURES = {
     "one-hot": "how near segments are to one-hot (music, imsvd)",
     "two-views": "the codes of two views of some images (music, imsvd)",
     "unit-samples": "the likeliest images of every unit of some segments (music, imsvd)",
+    "grad-cam": "where in its likeliest images a unit comes from (music, imsvd)",
     "cluster-entropy": "the entropy of the true classes in every cluster",
     "pure-clusters": "images of the clusters with the lowest entropy, framed in the colours of their classes",
     "random-clusters": "images of random clusters, framed in the colours of their classes",
@@ -45,6 +46,10 @@ class Options:
     """For convergence: updates of the potential that are followed."""
     segments: tuple[int, ...] = (0, 1)
     """For unit-samples: which, from 0."""
+    unit: int = 0
+    """For grad-cam: which, from 0, over all segments."""
+    layer: str = ""
+    """For grad-cam: whose maps, by its name in the encoder. Default: the last that makes any."""
     seed: int = 0
     """Of all draws."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

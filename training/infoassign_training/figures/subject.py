@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 import infoassign as ia
@@ -134,15 +134,20 @@ class Subject:
 
     @torch.no_grad()
     def _coded(self, images: Tensor) -> NDArray[np.float32]:
-        size, method, chosen = self.segment_size, self.model.method, self.model.settings.method
-        assert isinstance(method, Embeddings)
+        size, network, chosen = self.segment_size, self.network, self.model.settings.method
         assert isinstance(chosen, Imsvd | Music)
-        method.to(self.device).eval()
         # A pass over all images comes in large parts.
-        parts = [method.projector(method.encoder(some.to(self.device))) for some in images.split(AT_ONCE)]
+        parts = [network(some.to(self.device)) for some in images.split(AT_ONCE)]
         codes: Tensor = ia.soft_discretize(torch.cat(parts).float(), size, chosen.temperature)
         array: NDArray[np.float32] = codes.cpu().numpy()
         return array
+
+    @property
+    def network(self) -> nn.Sequential:
+        """From images to the embeddings of a method with segments, in evaluation mode."""
+        method = self.model.method
+        assert isinstance(method, Embeddings)
+        return nn.Sequential(method.encoder, method.projector).to(self.device).eval()
 
     def pictures(self, rows: NDArray[np.int64], size: int = 64) -> NDArray[np.float32]:
         """Return images to look at, (n, S, S, 3) in [0, 1], S at most `size`."""
@@ -160,6 +165,15 @@ class Subject:
     def _digits(self, rows: Any) -> Tensor:
         pixels = [self.images.image(int(row)) for row in rows]
         return grey(torch.stack([torch.as_tensor(one) for one in pixels]))
+
+    def inputs(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return some images as the encoder takes them, on the device."""
+        augmentation = self.model.settings.augmentation
+        if isinstance(augmentation, Distortions):
+            return self._digits(rows).to(self.device)
+        look = centred(augmentation.global_size, shorter_side(augmentation.global_size))
+        pixels = torch.stack([look(self.images.image(int(row))) for row in rows])
+        return normalised(pixels.to(self.device), augmentation)
 
     def _batches(self) -> Iterator[Tensor]:
         """Yield the images as the encoder takes them."""
