@@ -148,10 +148,10 @@ def draw_chosen(found: Chosen, pictures: NDArray[np.float32], names: tuple[str, 
 
     Classes of the most images shown are named in the legend.
     """
-    across = 4
+    across = min(4, len(found.clusters))
     side = int(np.ceil(np.sqrt(found.rows.shape[1])))
     down = -(-len(found.clusters) // across)
-    figure = Figure(figsize=(2.3 * across, 2.45 * down + 0.9), layout="constrained")
+    figure = Figure(figsize=(max(2.3 * across, 5), 2.45 * down + 0.9), layout="constrained")
     places = figure.subplots(down, across, squeeze=False).flat
     shown, counts = np.unique(found.classes, return_counts=True)
     colours = {one: colour_of(one, len(names)) for one in shown.tolist()}
