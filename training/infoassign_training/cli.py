@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | evaluate | detect | label | export | report | recipes | ...``.
+"""The command line: ``infoassign pretrain | evaluate | detect | label | export | figures | report | recipes | ...``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -21,6 +21,7 @@ from infoassign.files import write_text
 from infoassign_training.commands import detect as detecting
 from infoassign_training.commands import evaluate as evaluating
 from infoassign_training.commands.export import export
+from infoassign_training.commands.figures import figures
 from infoassign_training.commands.label import label
 from infoassign_training.commands.pack import pack
 from infoassign_training.config import Pretraining
@@ -321,7 +322,7 @@ def _other(arguments: Sequence[str]) -> None:
         _estimate(recipe, ())
 
     def report(run: tyro.conf.Positional[Path]) -> None:
-        """Evaluate a finished run again and write its report anew.
+        """Evaluate a finished run again and write its report anew, with what `infoassign figures` has drawn of it.
 
         Args:
             run: The folder of the run.
@@ -351,6 +352,7 @@ def _other(arguments: Sequence[str]) -> None:
         "pack": pack,
         "export": export,
         "label": label,
+        "figures": figures,
     }
     tyro.extras.subcommand_cli_from_dict(
         commands,

@@ -19,6 +19,7 @@ from infoassign.files import write_text
 from infoassign_training.config import FREE, Pretraining
 from infoassign_training.engine.checkpoint import KEPT
 from infoassign_training.errors import UserError
+from infoassign_training.figures.options import FIGURES as ON_DEMAND
 
 LOCK = ".lock"
 """Held while a process works in the folder; let go of by the system when the process ends, however it ends."""
@@ -67,10 +68,16 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def figures(self) -> Path:
+        """The folder of what ``infoassign figures`` draws, which the report gathers."""
+        return self.folder / "figures"
+
+    @property
     def written(self) -> tuple[Path, ...]:
         """Everything that a run writes after its settings."""
         kept = (self.folder / name for name in KEPT)
-        figures = map(self.figure, FIGURES)
+        drawn = (self.figures / f"{name}.{ending}" for name in ON_DEMAND for ending in ("png", "svg", "json"))
+        figures = (*map(self.figure, FIGURES), *drawn)
         diverged = (self.diverged(), *self.folder.glob("diverged-[0-9]*.pt"))
         return (self.report, self.metrics, self.labels, self.log, self.checkpoint, *kept, *figures, *diverged)
 

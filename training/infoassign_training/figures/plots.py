@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
 from math import log
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,14 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-BLUE, ORANGE, GREY = "#2f5d9b", "#d9822b", "#9aa3ad"
-
-
-def _clean(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-
+from infoassign_training.figures.style import BLUE, GREY, ORANGE, clean, legend, title
 
 WATCHED = {"agreement": "views given the label to be learnt", "knn": "neighbours of the same class"}
 """Shares of the images, by their name in the log."""
@@ -59,7 +52,7 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
             axes.set_visible(False)
             continue
         panel(axes, records)
-        _clean(axes)
+        clean(axes)
     for axes in places[len(panels) - 2 : len(panels)]:
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
@@ -83,21 +76,13 @@ def _curve(
     )
 
 
-def _title(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11)
-
-
-def _legend(axes: Axes, place: Literal["best", "lower right", "center right"] = "best") -> None:
-    axes.legend(frameon=False, fontsize=9, loc=place)
-
-
 def _loss(axes: Axes, records: Sequence[dict[str, Any]], labels: int | None) -> None:
     if labels is None:
         _curve(axes, records, "loss")
-        _title(axes, "Loss")
+        title(axes, "Loss")
         return
     _curve(axes, records, "loss_over_log_k")
-    _title(axes, "Loss / ln K")
+    title(axes, "Loss / ln K")
     axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
     axes.annotate("ln K: all labels predicted alike", (records[-1]["epoch"], 1), ha="right", va="top", color="#5b6570",
                   xytext=(0, -3), textcoords="offset points", fontsize=9)  # fmt: skip
@@ -109,17 +94,17 @@ def _information(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     if any("marginal_entropy" in record for record in records):
         _curve(axes, records, "marginal_entropy", ORANGE, "entropy of the marginal")
         _curve(axes, records, "conditional_entropy", GREY, "entropy of an image's label")
-        _legend(axes)
-    _title(axes, "Information of the labels (nats)")
+        legend(axes)
+    title(axes, "Information of the labels (nats)")
     axes.set_ylim(bottom=0)
 
 
 def _clusters(axes: Axes, records: Sequence[dict[str, Any]], labels: int) -> None:
     _curve(axes, records, "clusters_used", label="likeliest label of some image")
     _curve(axes, records, "perplexity", ORANGE, "perplexity of the marginal")
-    _title(axes, f"Clusters in use, of {labels}")
+    title(axes, f"Clusters in use, of {labels}")
     axes.set_ylim(0, labels * 1.05)
-    _legend(axes, "lower right")
+    legend(axes, "lower right")
 
 
 def _parts(record: dict[str, Any]) -> list[str]:
@@ -132,35 +117,35 @@ def _parts(record: dict[str, Any]) -> list[str]:
 def _loss_parts(axes: Axes, records: Sequence[dict[str, Any]], parts: Sequence[str]) -> None:
     for key, color in zip(parts, (BLUE, ORANGE, GREY), strict=False):
         _curve(axes, records, key, color, key.replace("_", " "))
-    _title(axes, "Parts of the loss, weighted")
+    title(axes, "Parts of the loss, weighted")
     if all(record[key] > 0 for record in records for key in parts):
         axes.set_yscale("log")
-    _legend(axes)
+    legend(axes)
 
 
 def _watched(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     for (key, label), color in zip(WATCHED.items(), (BLUE, ORANGE), strict=True):
         if any(key in record for record in records):
             _curve(axes, records, key, color, label)
-    _title(axes, "Share of the images")
+    title(axes, "Share of the images")
     axes.set_ylim(0, 1.05)
-    _legend(axes, "lower right")
+    legend(axes, "lower right")
 
 
 def _features(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     _curve(axes, records, "feature_rank")
-    _title(axes, "Effective rank of the features")
+    title(axes, "Effective rank of the features")
     axes.set_ylim(bottom=0)
 
 
 def _schedules(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     _curve(axes, records, "learning_rate", label="learning rate")
-    _title(axes, "Learning rate")
+    title(axes, "Learning rate")
     if "beta" in records[-1]:
         _curve(axes, records, "beta", ORANGE, "beta")
-        _title(axes, "Learning rate and beta")
+        title(axes, "Learning rate and beta")
     axes.set_ylim(bottom=0)
-    _legend(axes, "center right")
+    legend(axes, "center right")
 
 
 def metrics_bars(scores: dict[str, dict[str, float]], names: dict[str, str]) -> Figure:
@@ -175,7 +160,7 @@ def metrics_bars(scores: dict[str, dict[str, float]], names: dict[str, str]) -> 
     axes.set_ylim(0, 1.12)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.12))
-    _clean(axes)
+    clean(axes)
     return figure
 
 
@@ -193,7 +178,7 @@ def marginal_bars(marginal: NDArray[np.float64]) -> Figure:
     axes.set_title(f"Entropy {entropy:.2f} of at most ln {len(shares)} = {log(len(shares)):.2f} nats",
                    loc="left", fontsize=11)  # fmt: skip
     axes.legend(frameon=False)
-    _clean(axes)
+    clean(axes)
     return figure
 
 

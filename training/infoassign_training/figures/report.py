@@ -21,6 +21,7 @@ from infoassign_training.data.digits import LabelledImages
 from infoassign_training.engine import alarms
 from infoassign_training.engine.run import Run
 from infoassign_training.evaluation.suite import encoded
+from infoassign_training.figures.options import FIGURES
 from infoassign_training.figures.plots import cluster_grid, learning_curves, marginal_bars, metrics_bars
 from infoassign_training.methods.method import Method
 
@@ -128,6 +129,7 @@ def write_report(
         supervised=started.settings.method.supervised,
         alarms=_alarms(records, started.settings),
         pictures=pictures,
+        drawn=_drawn(run),
     )
     write_text(run.report, page)
     return run.report
@@ -140,10 +142,21 @@ def _alarms(records: list[dict[str, Any]], settings: Pretraining) -> list[str]:
     return [*alarms.beforehand(settings), *alarms.alarms(records[-1], settings).values()]
 
 
+def _drawn(run: Run) -> list[tuple[str, str]]:
+    """Return what ``infoassign figures`` has drawn of a run: what each shows, and the picture."""
+    known = ((words, run.figures / f"{name}.png") for name, words in FIGURES.items())
+    return [(words, _embedded(path.read_bytes())) for words, path in known if path.is_file()]
+
+
+def _embedded(png: bytes) -> str:
+    """Return a picture as the address of an embedded image."""
+    return "data:image/png;base64," + b64encode(png).decode()
+
+
 def _save(figure: Figure, path: Path) -> str:
     """Write a figure as PNG and return it as the address of an embedded image."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white")
     with replacing(path) as file:
         file.write(buffer.getvalue())
-    return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
+    return _embedded(buffer.getvalue())

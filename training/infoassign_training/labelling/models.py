@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import Distortions
 from infoassign_training.data.digits import grey
 from infoassign_training.data.evaluation_views import centred, shorter_side
@@ -40,8 +41,15 @@ def problem_of(settings: methods.Settings) -> Problem:
 
 def logits(model: Model, source: Images, device: torch.device, batch_size: int, workers: int) -> Iterator[NDArray[Any]]:
     """Yield the scores of images, some at a time, float32, (b, K); they are shown as they are evaluated."""
-    method, augmentation, size = model.method.to(device), model.settings.augmentation, model.settings.image_size
-    looking = Looking(
+    method, looking = model.method.to(device), looking_of(model.settings, device, batch_size, workers)
+    for _, images in chunks(source, looking, "images"):
+        yield method.logits(images)[0].float().cpu().numpy()
+
+
+def looking_of(settings: Pretraining, device: torch.device, batch_size: int, workers: int = 0) -> Looking:
+    """Return how images are shown to the encoder of a run: whole, or their centre."""
+    augmentation, size = settings.augmentation, settings.image_size
+    return Looking(
         transform=centred(size, shorter_side(size)),
         scaled=grey if isinstance(augmentation, Distortions) else partial(normalised, augmentation=augmentation),
         place=Place(),
@@ -49,5 +57,3 @@ def logits(model: Model, source: Images, device: torch.device, batch_size: int, 
         batch_size=batch_size,
         workers=workers,
     )
-    for _, images in chunks(source, looking, "images"):
-        yield method.logits(images)[0].float().cpu().numpy()

@@ -38,6 +38,28 @@ def open_model(where: Path) -> Model:
     UserError
         If there is none, or its method makes no labels.
     """
+    model = restored(where)
+    if model.method.labels is None:
+        raise UserError(
+            f"{where} was trained by {model.settings.method.kind}, which makes no labels; label its features"
+            " (FILE --clusters K), or take a run of mira, swav, sela, deepcluster or transfer"
+        )
+    return model
+
+
+def restored(where: Path) -> Model:
+    """Open the model of a run of any method.
+
+    Parameters
+    ----------
+    where
+        The run's folder, or a checkpoint in it.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
     path = where if where.is_file() else Run(where).checkpoint
     started = Run(path.parent).read()
     state = checkpoint.load(path)
@@ -47,10 +69,5 @@ def open_model(where: Path) -> Model:
     targets, head = state.method.get("targets"), state.method.get("head.weight")
     classes = len(head) if started.settings.method.supervised and head is not None else 0
     method = build(started.settings, images=1 if targets is None else targets.shape[1], classes=classes)
-    if method.labels is None:
-        raise UserError(
-            f"{where} was trained by {started.settings.method.kind}, which makes no labels; label its features"
-            " (FILE --clusters K), or take a run of mira, swav, sela, deepcluster or transfer"
-        )
     state.restore_method(method)
     return Model(path, started.recipe, started.settings, method.eval(), state.step)
