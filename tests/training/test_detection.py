@@ -11,17 +11,17 @@ from coco_files import write_coco
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from infoassign_training.data.images import ImagesError
-from infoassign_training.detection.c4 import C4
-from infoassign_training.detection.coco import open_coco
-from infoassign_training.detection.scenes import Views, bitmaps, shown
-from infoassign_training.detection.score import coco_scores, detections
-from infoassign_training.detection.settings import Detection, Detector, Schedule
-from infoassign_training.detection.train import train
+from infoassign_training.dense.c4 import C4
+from infoassign_training.dense.coco import open_coco
+from infoassign_training.dense.detections import coco_scores, detections
+from infoassign_training.dense.loop import train
+from infoassign_training.dense.scenes import SceneViews, bitmaps, shown
+from infoassign_training.dense.settings import Detector, Schedule
 from infoassign_training.engine.ranks import Place
 from infoassign_training.models.resnet import resnet
 
-SMALL = Detector(short_sides=(64, 96), test_side=96, long_side=144, anchors=(16, 32, 64), regions=8, refreshed=2)
-QUICK = Schedule(iterations=4, batch_size=2, learning_rate=0.02, warmup=2, drops=(3,))
+SMALL = Detector(short_sides=(64, 96), test_side=96, long_side=144, anchors=(16, 32, 64), regions=8)
+QUICK = Schedule(iterations=4, batch_size=2, learning_rate=0.02, warmup=2, drops=(3,), refreshed=2)
 
 
 def small_model(chosen: Detector = SMALL, classes: int = 2, seed: int = 0) -> C4:
@@ -32,7 +32,7 @@ def small_model(chosen: Detector = SMALL, classes: int = 2, seed: int = 0) -> C4
 
 def test_losses_and_what_is_found_have_the_shapes_that_are_promised(tmp_path: Path) -> None:
     scenes = open_coco(write_coco(tmp_path), "train", training=True)
-    views = [Views(scenes, SMALL, seed=0)[place] for place in range(2)]
+    views = [SceneViews(scenes, SMALL, seed=0)[place] for place in range(2)]
     model = small_model()
     losses = model.train()([image for image, _ in views], [target for _, target in views])
     assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}
@@ -68,7 +68,7 @@ def test_what_is_frozen_stays(chosen: Detector, tmp_path: Path) -> None:
     scenes = open_coco(write_coco(tmp_path), "train", training=True)
     model = small_model(chosen)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    train(model, scenes, Detection(detector=chosen, schedule=QUICK), tmp_path, Place(), quiet=True)
+    train(model, SceneViews(scenes, chosen, 0), QUICK, 0, tmp_path, Place(), quiet=True)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert "backbone.layer3.0.conv1.weight" in changed
     if chosen.frozen_stages:
@@ -83,11 +83,11 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> No
     scenes = open_coco(write_coco(tmp_path), "train", training=True)
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    settings = Detection(detector=SMALL, schedule=QUICK)
-    whole = train(small_model(), scenes, settings, tmp_path / "whole", Place(), quiet=True)
-    halved = replace(settings, schedule=replace(QUICK, iterations=2))
-    train(small_model(), scenes, halved, tmp_path / "parts", Place(), quiet=True)
-    parts = train(small_model(seed=1), scenes, settings, tmp_path / "parts", Place(), quiet=True)
+    views = SceneViews(scenes, SMALL, 0)
+    whole, half, parts = small_model(), small_model(), small_model(seed=1)
+    train(whole, views, QUICK, 0, tmp_path / "whole", Place(), quiet=True)
+    train(half, views, replace(QUICK, iterations=2), 0, tmp_path / "parts", Place(), quiet=True)
+    train(parts, views, QUICK, 0, tmp_path / "parts", Place(), quiet=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(parts.state_dict()[name], value), name
 
@@ -165,11 +165,10 @@ def test_other_networks_are_refused() -> None:
 @pytest.mark.deep
 def test_a_tiny_set_is_learned_by_heart(tmp_path: Path) -> None:
     scenes = open_coco(write_coco(tmp_path, side=96), "train", training=True)
-    chosen = replace(SMALL, short_sides=(96,), regions=16, refreshed=10)
-    schedule = Schedule(iterations=200, batch_size=4, learning_rate=0.16, warmup=10, drops=(150,))
-    model = train(
-        small_model(chosen), scenes, Detection(detector=chosen, schedule=schedule), tmp_path, Place(), quiet=True
-    )
+    chosen = replace(SMALL, short_sides=(96,), regions=16)
+    schedule = Schedule(iterations=200, batch_size=4, learning_rate=0.16, warmup=10, drops=(150,), refreshed=10)
+    model = small_model(chosen)
+    train(model, SceneViews(scenes, chosen, 0), schedule, 0, tmp_path, Place(), quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"] / 2
     results = []

@@ -1,4 +1,4 @@
-"""The command line: ``infoassign pretrain | evaluate | detect | label | export | figures | report | recipes | ...``.
+"""The command line: ``infoassign pretrain | evaluate | label | export | figures | report | recipes | ...``.
 
 Parsing, printing and exit codes; the work is in :mod:`infoassign_training.pipeline`. torch is imported only
 by the commands that need it, so that help is there at once.
@@ -18,7 +18,6 @@ import tyro
 
 import infoassign
 from infoassign.files import write_text
-from infoassign_training.commands import detect as detecting
 from infoassign_training.commands import evaluate as evaluating
 from infoassign_training.commands.export import export
 from infoassign_training.commands.figures import figures
@@ -96,8 +95,6 @@ def run(arguments: Sequence[str]) -> int:
                 {"pretrain": _pretrain, "throughput": _throughput, "estimate": _estimate}[command](recipe, options)
             case ["evaluate", *options] if (place := evaluating.among(options)) is not None:
                 evaluating.run(options.pop(place), options)
-            case ["detect", *options] if (place := detecting.among(options)) is not None:
-                detecting.run(options.pop(place), options)
             case ["--version"]:
                 sys.stdout.write(f"{PROGRAM} {infoassign.__version__}\n")
             case _:
@@ -297,14 +294,6 @@ def _other(arguments: Sequence[str]) -> None:
         """
         evaluating.run(protocol, ())
 
-    def detect(preset: tyro.conf.Positional[str]) -> None:
-        """Train a detector from an encoder, and score it: coco-c4, coco-c4-frozen or voc-c4.
-
-        Args:
-            preset: What to do; `infoassign detect PRESET --help` shows all that can be set.
-        """
-        detecting.run(preset, ())
-
     def throughput(recipe: tyro.conf.Positional[str]) -> None:
         """Measure how fast a recipe trains on this machine, and where the time goes.
 
@@ -343,7 +332,6 @@ def _other(arguments: Sequence[str]) -> None:
     commands: dict[str, Any] = {
         "pretrain": pretrain,
         "evaluate": evaluate,
-        "detect": detect,
         "throughput": throughput,
         "estimate": estimate,
         "report": report,

@@ -3,17 +3,19 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from infoassign_training.commands import dense
 from infoassign_training.data.benchmark_layouts import SETS, TRANSFER
+from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
 from infoassign_training.errors import UserError
 from infoassign_training.evaluation.presets import PROTOCOLS, Protocol
-from infoassign_training.evaluation.results import EVALUATIONS, TABLE, table
+from infoassign_training.evaluation.results import TABLE, beside, table
 from infoassign_training.evaluation.settings import Settings
 from infoassign_training.threads import set_threads
 
@@ -50,6 +52,9 @@ class Evaluate:
 def run(name: str, options: Sequence[str]) -> None:
     """Parse the options over the settings of a protocol, and evaluate."""
     protocol = _known(name)
+    if isinstance(protocol, Preset):
+        dense.run(protocol, options)
+        return
     start = Evaluate(checkpoint=tyro.MISSING, data=tyro.MISSING, protocol=protocol.settings)
     published = f" Published: {protocol.published}." if protocol.published else ""
     try:
@@ -109,20 +114,6 @@ def several(name: str, data: Sequence[str]) -> Sequence[str]:
     return data
 
 
-def beside(checkpoint: Path) -> Path:
-    """Return where results go unless they are told: into the folder of a run, or beside a file.
-
-    Examples
-    --------
-    >>> beside(Path("weights/resnet50.pth")).name
-    'resnet50-evaluations'
-    """
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    if checkpoint.is_dir() or (folder / "settings.json").is_file():
-        return folder / EVALUATIONS
-    return checkpoint.with_name(f"{checkpoint.stem}-evaluations")
-
-
 def among(options: Sequence[str]) -> int | None:
     """Return where among the words after the command the protocol is; without one, a first word that is none.
 
@@ -135,7 +126,8 @@ def among(options: Sequence[str]) -> int | None:
     places = [
         place
         for place, word in enumerate(options)
-        if word in PROTOCOLS and options[place - 1 : place] not in (["--out"], ["--checkpoint"], ["--weights"])
+        if word in {*PROTOCOLS, *PRESETS}
+        and options[place - 1 : place] not in (["--out"], ["--checkpoint"], ["--weights"])
     ]
     if places:
         return places[0]
@@ -151,26 +143,45 @@ def protocols(name: tyro.conf.Positional[str] = "") -> None:
     if name:
         sys.stdout.write(_shown(_known(name)))
         return
-    width = max(map(len, PROTOCOLS))
-    lines = [f"  {protocol.name:<{width}}  {protocol.summary}" for protocol in PROTOCOLS.values()]
+    every: list[Protocol | Preset] = [*PROTOCOLS.values(), *PRESETS.values()]
+    width = max(len(protocol.name) for protocol in every)
+    lines = [f"  {protocol.name:<{width}}  {protocol.summary}" for protocol in every]
     lines += ["\ndata sets, as NAME:WHERE"]
-    width = max(map(len, SETS))
-    lines += [f"  {known:<{width}}  {layout}" for known, layout in SETS.items()]
+    layouts = {**SETS, **LAYOUTS}
+    width = max(map(len, layouts))
+    lines += [f"  {known:<{width}}  {layout}" for known, layout in layouts.items()]
     lines += ["\n`infoassign protocols NAME` shows one;"]
     lines += ["`infoassign evaluate NAME --checkpoint RUN_OR_FILE --data NAME:WHERE` runs it."]
     sys.stdout.write("protocols\n" + "\n".join(lines) + "\n")
 
 
-def _shown(protocol: Protocol) -> str:
+def _shown(protocol: Protocol | Preset) -> str:
     facts = {"from": protocol.source, "published": protocol.published or "nothing"}
     lines = [protocol.name, f"  {protocol.summary}", *(f"  {name:<10} {fact}" for name, fact in facts.items())]
-    lines += ["settings", f"  {'kind':<24} {protocol.settings.kind}"]
-    lines += [f"  {name.replace('_', '-'):<24} {value}" for name, value in vars(protocol.settings).items()]
+    kind = protocol.settings.model.kind if isinstance(protocol, Preset) else protocol.settings.kind
+    lines += ["settings", f"  {'kind':<28} {kind}"]
+    lines += [f"  {name.replace('_', '-'):<28} {value}" for name, value in flat(protocol.settings).items()]
     return "\n".join(lines) + "\n"
 
 
-def _known(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        near = get_close_matches(name.lower(), PROTOCOLS, n=1, cutoff=0)[0]
-        raise UserError(f"no protocol is called {name!r}; did you mean {near!r}? There are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+def flat(settings: Any) -> dict[str, Any]:
+    """Return settings by name, those of a part after its name and a point.
+
+    Examples
+    --------
+    >>> flat(PRESETS["coco-c4"].settings)["schedule.iterations"]
+    90000
+    """
+    found: dict[str, Any] = {}
+    for name, value in vars(settings).items():
+        inner = flat(value) if is_dataclass(value) else {}
+        found |= {f"{name}.{key}": one for key, one in inner.items()} or {name: value}
+    return found
+
+
+def _known(name: str) -> Protocol | Preset:
+    every: dict[str, Protocol | Preset] = {**PROTOCOLS, **PRESETS}
+    if name not in every:
+        near = get_close_matches(name.lower(), every, n=1, cutoff=0)[0]
+        raise UserError(f"no protocol is called {name!r}; did you mean {near!r}? There are {', '.join(every)}")
+    return every[name]

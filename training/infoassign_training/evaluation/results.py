@@ -85,6 +85,20 @@ def write(path: Path, result: Result) -> None:
     write_text(path.with_name(TABLE), table(found) + "\n" + "".join(strange))
 
 
+def beside(checkpoint: Path) -> Path:
+    """Return where results go unless they are told: into the folder of a run, or beside a file.
+
+    Examples
+    --------
+    >>> beside(Path("weights/resnet50.pth")).name
+    'resnet50-evaluations'
+    """
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if checkpoint.is_dir() or (folder / "settings.json").is_file():
+        return folder / EVALUATIONS
+    return checkpoint.with_name(f"{checkpoint.stem}-evaluations")
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read a result.
 

@@ -14,8 +14,8 @@ from infoassign_training.data.decoding import decoded
 from infoassign_training.data.images import ImagesError
 from infoassign_training.data.listed_files import lines_of
 from infoassign_training.data.voc import CLASSES
-from infoassign_training.detection.scenes import Scene
-from infoassign_training.detection.score import as_coco
+from infoassign_training.dense.detections import as_coco
+from infoassign_training.dense.scenes import Scene
 from infoassign_training.evaluation.metrics import RECALLS
 
 LAYOUT = (
@@ -29,7 +29,7 @@ OVERLAPS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 @dataclass(frozen=True, eq=False)
 class Voc:
-    """Images of one or more years; see :class:`~infoassign_training.detection.scenes.Scenes`."""
+    """Images of one or more years; see :class:`~infoassign_training.dense.scenes.Scenes`."""
 
     images: tuple[tuple[Path, str], ...]
     """Of every image the folder of its year, and its name."""

@@ -15,16 +15,16 @@ from torch import multiprocessing
 
 from infoassign_training.cli import run
 from infoassign_training.data.images import ImagesError
-from infoassign_training.detection.presets import PRESETS
-from infoassign_training.detection.run import DetectionError, changed_in, detect
-from infoassign_training.detection.settings import Detection, Detector, Schedule
-from infoassign_training.detection.voc import average_precision, open_voc
+from infoassign_training.dense.presets import PRESETS
+from infoassign_training.dense.run import DenseError, changed_in, evaluate
+from infoassign_training.dense.settings import Dense, Detector, Schedule
+from infoassign_training.dense.voc import average_precision, open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
 from infoassign_training.models.alexnet import AlexNet
 
-TINY = Detector(short_sides=(64,), test_side=64, long_side=96, anchors=(16, 32), regions=4, refreshed=1)
-ONE = Schedule(iterations=1, batch_size=2, warmup=0, drops=())
+TINY = Detector(short_sides=(64,), test_side=64, long_side=96, anchors=(16, 32), regions=4)
+ONE = Schedule(iterations=1, batch_size=2, warmup=0, drops=(), refreshed=1)
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_coco_end_to_end(weights: Path, tmp_path: Path) -> None:
     write_coco(tmp_path / "coco", images=2)
-    settings = Detection(detector=TINY, schedule=ONE)
-    found = detect("coco-c4", settings, weights, tmp_path / "coco", tmp_path / "out", device="cpu", quiet=True)
+    settings = Dense(model=TINY, schedule=ONE)
+    found = evaluate("coco-c4", settings, weights, str(tmp_path / "coco"), tmp_path / "out", device="cpu", quiet=True)
     assert {"box-ap", "box-ap50", "box-ap75", "mask-ap", "mask-ap50", "mask-ap75"} <= set(found.results)
     assert found.protocol == "coco-c4*"
     (file,) = (tmp_path / "out").glob("coco-c4-*.json")
     assert json.loads(file.read_text())["data"]["train"] == 2
     again = {"device": "cpu", "quiet": True}
-    with pytest.raises(DetectionError, match="--resume"):
-        detect("coco-c4", settings, weights, tmp_path / "coco", tmp_path / "out", **again)
-    resumed = detect("coco-c4", settings, weights, tmp_path / "coco", tmp_path / "out", resume=True, **again)
+    with pytest.raises(DenseError, match="--resume"):
+        evaluate("coco-c4", settings, weights, str(tmp_path / "coco"), tmp_path / "out", **again)
+    resumed = evaluate("coco-c4", settings, weights, str(tmp_path / "coco"), tmp_path / "out", resume=True, **again)
     assert resumed.results == found.results
 
 
@@ -54,10 +54,10 @@ def work(rank: int, folder: str, weights: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     joined = nullcontext((Place(rank, 2, rank), torch.device("cpu")))
-    settings = Detection(detector=TINY, schedule=replace(ONE, iterations=2))
+    settings = Dense(model=TINY, schedule=replace(ONE, iterations=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranks, "joined", lambda _: joined)
-        detect("coco-c4", settings, Path(weights), Path(folder) / "coco", Path(folder) / "out", quiet=True)
+        evaluate("coco-c4", settings, Path(weights), f"{folder}/coco", Path(folder) / "out", quiet=True)
     dist.destroy_process_group()
 
 
@@ -80,23 +80,28 @@ def test_two_processes_share_out_training_and_scoring(weights: Path, tmp_path: P
 def test_a_network_that_will_not_do_leaves_nothing_behind(tmp_path: Path) -> None:
     write_coco(tmp_path / "coco", images=2)
     torch.save(AlexNet("small").state_dict(), tmp_path / "alexnet.pth")
-    settings = Detection(detector=TINY, schedule=ONE)
-    with pytest.raises(DetectionError, match="residual network for large images"):
-        detect("coco-c4", settings, tmp_path / "alexnet.pth", tmp_path / "coco", tmp_path / "out", device="cpu")
+    settings = Dense(model=TINY, schedule=ONE)
+    with pytest.raises(DenseError, match="residual network for large images"):
+        evaluate("coco-c4", settings, tmp_path / "alexnet.pth", str(tmp_path / "coco"), tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 
 def test_voc_by_the_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_voc(tmp_path / "voc", images=2)
-    options = [f"--checkpoint={weights}", f"--data={tmp_path / 'voc'}", f"--out={tmp_path / 'out'}", "--device=cpu"]
-    small = ["--detector.short-sides=64", "--detector.test-side=64", "--detector.regions=4", "--detector.refreshed=1"]
+    options = [f"--checkpoint={weights}", f"--data=voc:{tmp_path / 'voc'}", f"--out={tmp_path / 'out'}", "--device=cpu"]
+    small = ["--model.short-sides=64", "--model.test-side=64", "--model.regions=4", "--schedule.refreshed=1"]
     small += ["--schedule.iterations=1", "--schedule.batch-size=2"]
-    assert run(["detect", "voc-c4", *options, *small]) == 0
+    assert run(["evaluate", "voc-c4", *options, *small]) == 0
     assert "box-ap50" in capsys.readouterr().out
-    assert run(["detect", "voc-c5", *options]) == 1
+    assert run(["evaluate", "voc-c5", *options]) == 1
     assert "did you mean 'voc-c4'" in capsys.readouterr().err
-    assert run(["detect", "coco-c4", *options]) == 1
+    assert run(["evaluate", "coco-c4", *options]) == 1
+    assert "give --data coco:WHERE" in capsys.readouterr().err
+    options[1] = f"--data={tmp_path / 'voc'}"
+    assert run(["evaluate", "coco-c4", *options]) == 1
     assert "expected WHERE/annotations" in capsys.readouterr().err
+    assert run(["protocols", "voc-c4"]) == 0
+    assert "schedule.iterations" in capsys.readouterr().out
 
 
 def test_boxes_of_voc_begin_at_zero_and_what_is_there_scores_one(tmp_path: Path) -> None:
@@ -147,5 +152,5 @@ def test_presets_are_the_published_settings() -> None:
     paper = PRESETS["coco-c4"].settings
     assert [paper.schedule.rate(step) for step in (1000, 60_000, 80_000)] == pytest.approx([0.1, 0.01, 0.001])
     assert PRESETS["coco-c4-frozen"].settings.schedule.rate(1000) == pytest.approx(0.02)
-    assert PRESETS["voc-c4"].settings.detector.short_sides[-1] == 800
-    assert changed_in("coco-c4", replace(paper, schedule=Schedule())) == {"schedule.learning_rate": 0.02}
+    assert PRESETS["voc-c4"].settings.model.short_sides[-1] == 800
+    assert changed_in("coco-c4", replace(paper, schedule=Schedule(refreshed=200))) == {"schedule.learning_rate": 0.02}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from infoassign_training.data.decoding import decoded
 from infoassign_training.data.images import ImagesError
-from infoassign_training.detection.scenes import Scene
-from infoassign_training.detection.score import as_coco, coco_scores
+from infoassign_training.dense.detections import as_coco, coco_scores
+from infoassign_training.dense.scenes import Scene
 
 LAYOUT = (
     "WHERE/annotations/instances_train2017.json and WHERE/annotations/instances_val2017.json, and the images in"
@@ -23,7 +23,7 @@ LAYOUT = (
 
 @dataclass(frozen=True, eq=False)
 class Coco:
-    """The images of a part of COCO; see :class:`~infoassign_training.detection.scenes.Scenes`."""
+    """The images of a part of COCO; see :class:`~infoassign_training.dense.scenes.Scenes`."""
 
     folder: Path
     """Where the image files are."""

@@ -1,8 +1,8 @@
-"""How a detector is made and trained: frozen, checked when made; no torch here, so that help is quick."""
+"""How models are made and trained: frozen, checked when made; no torch here, so that help is quick."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from infoassign_training.checks import require, require_not_negative, require_positive
 
@@ -16,8 +16,10 @@ class Schedule:
     batch_size: int = 16
     """Images per step, over all processes."""
     learning_rate: float = 0.02
-    """After the warm-up, for a batch of 16: it is multiplied by batch size / 16. MUSIC (app. D) and IMSVD (sec. IV)
-    say 0.1."""
+    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for. MUSIC (app. D) and
+    IMSVD (sec. IV) say 0.1."""
+    rated_for: int = 16
+    """Images per step that the rate is for."""
     warmup: int = 1000
     """Steps over which the rate rises linearly."""
     warmup_start: float = 0.001
@@ -30,10 +32,12 @@ class Schedule:
     """Of SGD."""
     weight_decay: float = 1e-4
     """L2 penalty, biases included; scales and shifts of normalisation have none."""
+    refreshed: int = 0
+    """Batches on which the statistics of trained normalisation are taken anew in the end; 200 in MoCo's code."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "schedule", "iterations", "batch_size", "learning_rate")
-        require_not_negative(self, "schedule", "warmup", "warmup_start", "weight_decay")
+        require_positive(self, "schedule", "iterations", "batch_size", "learning_rate", "rated_for")
+        require_not_negative(self, "schedule", "warmup", "warmup_start", "weight_decay", "refreshed")
         require(self.warmup_start <= 1, f"schedule.warmup-start must be at most 1; got {self.warmup_start}")
         require(0 <= self.momentum < 1, f"schedule.momentum must be in [0, 1); got {self.momentum}")
         require(self.drop_by > 1, f"schedule.drop-by must be above 1; got {self.drop_by}")
@@ -49,7 +53,7 @@ class Schedule:
         >>> [round(schedule.rate(step), 6) for step in (0, 500, 1000, 59_999, 60_000, 80_000)]
         [2e-05, 0.01001, 0.02, 0.02, 0.002, 0.0002]
         """
-        peak = self.learning_rate * self.batch_size / 16
+        peak = self.learning_rate * self.batch_size / self.rated_for
         if step < self.warmup:
             done = step / self.warmup
             peak *= self.warmup_start * (1 - done) + done
@@ -64,6 +68,7 @@ class Detector:
     statistics do not fit weights whose scale nobody has tuned (He et al., 2020, sec. 4.2).
     """
 
+    kind: ClassVar[str] = "c4"
     masks: bool = True
     """Whether masks are learned, too."""
     normalisation: Literal["trained", "frozen"] = "trained"
@@ -81,27 +86,24 @@ class Detector:
     """Square roots of the anchors' areas; each has the shapes 1:2, 1:1 and 2:1."""
     regions: int = 512
     """Regions of each image that the heads are trained on."""
-    refreshed: int = 200
-    """Batches on which the statistics of trained normalisation are taken anew in the end, as by MoCo's code."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.frozen_stages <= 4, f"detector.frozen-stages must be in [0, 4]; got {self.frozen_stages}")
+        require(0 <= self.frozen_stages <= 4, f"model.frozen-stages must be in [0, 4]; got {self.frozen_stages}")
         sides = (*self.short_sides, self.test_side)
         require(bool(self.short_sides) and min(sides) >= 16, f"sides of images must be at least 16; got {sides}")
-        require(self.long_side >= max(sides), f"detector.long-side must be at least {max(sides)}; got {self.long_side}")
+        require(self.long_side >= max(sides), f"model.long-side must be at least {max(sides)}; got {self.long_side}")
         require(bool(self.anchors) and min(self.anchors) >= 1, f"anchors must be positive; got {self.anchors}")
-        require_positive(self, "detector", "regions")
-        require_not_negative(self, "detector", "refreshed")
+        require_positive(self, "model", "regions")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detection:
-    """All that a detector's training depends on beside the encoder and the images."""
+class Dense:
+    """All that training depends on beside the encoder and the images."""
 
-    detector: Detector = Detector()
+    model: Detector = Detector()
     schedule: Schedule = Schedule()
     seed: int = 0
-    """Of the heads' weights, order and views of the images, and the regions that are trained on."""
+    """Of new weights, order and views of the images, and the regions that are trained on."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, f"seed must be in [0, 2**31); got {self.seed}")

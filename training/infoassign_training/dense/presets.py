@@ -1,19 +1,24 @@
-"""Detectors by name: their settings, where they come from, and what was published."""
+"""What can be trained by name: settings, where they come from, and what was published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from infoassign_training.detection.settings import Detection, Detector, Schedule
+from infoassign_training.dense.settings import Dense, Detector, Schedule
 
 PUBLISHED = "MUSIC, IMSVD, ResNet-50: box .393, .591 (50), .426 (75); mask .344, .558 (50), .366 (75)"
+LAYOUTS = {
+    "coco": "annotations/instances_{train,val}2017.json, train2017/ and val2017/",
+    "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/",
+}
+"""Data as it is named on the command line, NAME:WHERE, and what lies there."""
 MOCO = "MoCo's code, pascal_voc_R_50_C4_24k.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A detector with all its settings."""
+    """A model with all its settings."""
 
     name: str
     summary: str
@@ -22,9 +27,9 @@ class Preset:
     """Where the settings come from."""
     published: str
     """What the papers reached; empty if nothing."""
-    data: Literal["coco", "voc0712"]
-    """What it is trained and scored on."""
-    settings: Detection
+    data: Literal["coco", "voc"]
+    """What it is trained and scored on, a key of `LAYOUTS`."""
+    settings: Dense
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -38,7 +43,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 " normalisation is treated, here it is as in MoCo's code",
                 published=PUBLISHED,
                 data="coco",
-                settings=Detection(schedule=Schedule(learning_rate=0.1)),
+                settings=Dense(schedule=Schedule(learning_rate=0.1, refreshed=200)),
             ),
             Preset(
                 name="coco-c4-frozen",
@@ -46,17 +51,17 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 source="detectron2, mask_rcnn_R_50_C4_1x.yaml",
                 published="",
                 data="coco",
-                settings=Detection(detector=Detector(normalisation="frozen", frozen_stages=2, refreshed=0)),
+                settings=Dense(model=Detector(normalisation="frozen", frozen_stages=2)),
             ),
             Preset(
                 name="voc-c4",
                 summary="Faster R-CNN C4 on VOC's trainval of 2007 and 2012, scored on the test images of 2007",
                 source=f"{MOCO}; SeLa's table 7 is of Fast R-CNN with AlexNet on 2007 alone, which this is not",
                 published="",
-                data="voc0712",
-                settings=Detection(
-                    detector=Detector(masks=False, short_sides=tuple(range(480, 801, 32))),
-                    schedule=Schedule(iterations=24_000, warmup=100, drops=(18_000, 22_000)),
+                data="voc",
+                settings=Dense(
+                    model=Detector(masks=False, short_sides=tuple(range(480, 801, 32))),
+                    schedule=Schedule(iterations=24_000, warmup=100, drops=(18_000, 22_000), refreshed=200),
                 ),
             ),
         )

@@ -1,4 +1,4 @@
-"""How good detections are, by COCO's measure."""
+"""What a detector finds, and how good it is by COCO's measure."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infoassign_training.detection.c4 import C4, pasted
-from infoassign_training.detection.scenes import Scenes, shown
-from infoassign_training.detection.settings import Detector
+from infoassign_training.dense.c4 import C4, pasted
+from infoassign_training.dense.scenes import Scenes, shown
+from infoassign_training.dense.settings import Detector
 
 MEASURES = {"ap": 0, "ap50": 1, "ap75": 2, "ap-small": 3, "ap-medium": 4, "ap-large": 5}
 """Where pycocotools has them: the mean over overlaps of .5 to .95, those of .5 and .75, and by the objects' size."""

@@ -21,7 +21,7 @@ What differs from detectron2:
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
-from infoassign_training.detection.settings import Detector
+from infoassign_training.dense.challenge import Target
+from infoassign_training.dense.settings import Detector
 
 STRIDE = 16
 """Pixels of an image from one place of the maps to the next."""
@@ -47,9 +48,6 @@ STAGES = (("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer
 """Parts of a residual network, in the order in which they can be frozen; all but the last make up the backbone."""
 MASK_CHANNELS = 256
 """Of the maps from which masks are read."""
-
-Target: TypeAlias = dict[str, Tensor]
-"""Of an image: boxes (n, 4) as left, top, right, bottom in pixels; labels (n,), int64, from 1; masks (n, H, W)."""
 
 
 class C4(nn.Module):
@@ -110,7 +108,8 @@ class C4(nn.Module):
         images
             Each (3, H, W), uint8, all of sizes of their own.
         targets
-            What is in each; needed in training mode alone.
+            What is in each: boxes (n, 4) as left, top, right, bottom in pixels; labels (n,), int64, from 1; and for
+            masks these, (n, H, W). Needed in training mode alone.
 
         Returns
         -------

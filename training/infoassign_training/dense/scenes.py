@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoassign_training.detection.c4 import Target
-from infoassign_training.detection.settings import Detector
+from infoassign_training.dense.challenge import View
+from infoassign_training.dense.settings import Detector
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ def size_of(width: int, height: int, side: int, longest: int) -> tuple[int, int]
     return int(width * scale + 0.5), int(height * scale + 0.5)
 
 
-def shown(scene: Scene, side: int, longest: int, *, mirrored: bool = False) -> tuple[Tensor, Target]:
+def shown(scene: Scene, side: int, longest: int, *, mirrored: bool = False) -> View:
     """Bring a scene to a size, and mirror it.
 
     Returns
@@ -116,31 +116,25 @@ class MeasuredScenes(Scenes, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """What training is shown at every place of an endless order, in which each pass goes over all scenes.
+class SceneViews:
+    """Scenes at random sizes, half of them mirrored; see :class:`~infoassign_training.dense.challenge.Views`.
 
-    Everything depends on seed and place alone, so that a run that was cut off goes on with the same images.
+    Of the endless order each pass goes over all scenes.
     """
 
     scenes: Scenes
     chosen: Detector
     seed: int
 
-    def __getitem__(self, place: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, place: int) -> View:
         number, row = divmod(place, len(self.scenes))
-        order = _order(self.seed, number, len(self.scenes))
         draws = np.random.default_rng((self.seed, 1, place))
         side = self.chosen.short_sides[draws.integers(len(self.chosen.short_sides))]
-        scene = self.scenes.scene(int(order[row]))
+        scene = self.scenes.scene(int(order(self.seed, number, len(self.scenes))[row]))
         return shown(scene, side, self.chosen.long_side, mirrored=bool(draws.integers(2)))
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, number: int, count: int) -> NDArray[np.int64]:
+def order(seed: int, number: int, count: int) -> NDArray[np.int64]:
     """Return the order of a pass; kept, since every view asks for it."""
     return np.random.default_rng((seed, 0, number)).permutation(count)
-
-
-def together(views: list[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:
-    """Make a batch of views, whose images differ in size."""
-    return [image for image, _ in views], [target for _, target in views]

@@ -1,31 +1,29 @@
-"""``infoassign detect``: a detector from a pretrained encoder, and its scores."""
+"""``infoassign evaluate`` of what is trained on COCO and VOC from a pretrained encoder."""
 
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from infoassign_training.commands.evaluate import beside
-from infoassign_training.detection.presets import PRESETS
-from infoassign_training.detection.settings import Detection
+from infoassign_training.dense.presets import Preset
+from infoassign_training.dense.settings import Dense
 from infoassign_training.errors import UserError
 
 
 @dataclass(frozen=True)
-class Detect:
-    """The options of ``infoassign detect PRESET``."""
+class Evaluate:
+    """The options of ``infoassign evaluate PRESET``."""
 
     checkpoint: Path
     """Where the encoder is: the folder of a run, a checkpoint in it, or a file with the weights of a residual network
     of torchvision's, as others write them."""
-    data: Path
-    """Folder of the data set: with annotations/, train2017/ and val2017/ for COCO, with VOCdevkit/ for VOC."""
-    settings: Annotated[Detection, tyro.conf.arg(name="")]
+    data: str
+    """On what: coco:WHERE, a folder with annotations/, train2017/ and val2017/; or voc:WHERE, one with VOCdevkit/."""
+    settings: Annotated[Dense, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder for the result; evaluations/ in the folder of the run, or NAME-evaluations/ beside a file NAME.pth."""
     weights: str = ""
@@ -40,33 +38,15 @@ class Detect:
     """Begin anew what was begun or finished already."""
 
 
-def among(options: Sequence[str]) -> int | None:
-    """Return where among the words after the command the preset is; without one, a first word that is none.
-
-    Examples
-    --------
-    >>> among(["--data", "coco", "coco-c4"]), among(["coco"]), among(["--help"])
-    (2, 0, None)
-    """
-    places = [place for place, word in enumerate(options) if word in PRESETS]
-    if places:
-        return places[0]
-    return 0 if options and not options[0].startswith("-") else None
-
-
-def run(name: str, options: Sequence[str]) -> None:
+def run(preset: Preset, options: Sequence[str]) -> None:
     """Parse the options over the settings of a preset, train, score, and print the scores."""
-    if name not in PRESETS:
-        near = get_close_matches(name.lower(), PRESETS, n=1, cutoff=0)[0]
-        raise UserError(f"no detector is called {name!r}; did you mean {near!r}? There are {', '.join(PRESETS)}")
-    preset = PRESETS[name]
     published = f" Published: {preset.published}." if preset.published else ""
     try:
         command = tyro.cli(
-            Detect,
-            default=Detect(checkpoint=tyro.MISSING, data=tyro.MISSING, settings=preset.settings),
+            Evaluate,
+            default=Evaluate(checkpoint=tyro.MISSING, data=tyro.MISSING, settings=preset.settings),
             description=f"{preset.summary} ({preset.source}).{published}",
-            prog=f"infoassign detect {name}",
+            prog=f"infoassign evaluate {preset.name}",
             args=options,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -74,16 +54,16 @@ def run(name: str, options: Sequence[str]) -> None:
         raise UserError(str(error)) from error
     if command.workers < 0:
         raise UserError("--workers must not be negative")
-    from infoassign_training.detection.run import detect
-    from infoassign_training.evaluation.results import TABLE, table
+    from infoassign_training.dense.run import evaluate
+    from infoassign_training.evaluation.results import TABLE, beside, table
 
     checkpoint = command.checkpoint.expanduser()
     folder = command.out.expanduser() if command.out else beside(checkpoint)
-    result = detect(
-        name,
+    result = evaluate(
+        preset.name,
         command.settings,
         checkpoint,
-        command.data.expanduser(),
+        command.data,
         folder,
         weights=command.weights,
         device=command.device,

@@ -1,4 +1,4 @@
-"""Training of a detector, step by step, from wherever its checkpoint stands."""
+"""Training on images of any sizes, step by step, from wherever the checkpoint stands."""
 
 import json
 import sys
@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from infoassign_training.data.views import seed_of
-from infoassign_training.detection.c4 import C4, Target
-from infoassign_training.detection.scenes import Scenes, Views, together
-from infoassign_training.detection.settings import Detection, Schedule
+from infoassign_training.dense.challenge import Target, View, Views
+from infoassign_training.dense.settings import Schedule
 from infoassign_training.engine import checkpoint, ranks
 from infoassign_training.engine.checkpoint import Checkpoint
 from infoassign_training.engine.pretrain import StoppedError, TrainingError, shared
@@ -29,25 +28,29 @@ LOGGED, SAVED = 20, 1000
 
 
 def train(
-    model: C4,
-    scenes: Scenes,
-    settings: Detection,
+    model: nn.Module,
+    views: Views,
+    schedule: Schedule,
+    seed: int,
     folder: Path,
     place: Place,
     *,
     workers: int = 0,
     quiet: bool = False,
-) -> C4:
-    """Train a detector to the end of its schedule, from where the folder's checkpoint stands.
+) -> None:
+    """Train a model to the end of its schedule, from where the folder's checkpoint stands.
 
     Parameters
     ----------
     model
-        Where it begins, on the device to compute on.
-    scenes
-        What to train on; each has an object.
-    settings
+        Where it begins, on the device to compute on; in the end in evaluation mode. Images and targets in, losses by
+        name out.
+    views
+        What it is shown.
+    schedule
         How.
+    seed
+        Of what the model draws.
     folder
         Where checkpoint and log are written, by the first rank alone.
     place
@@ -56,11 +59,6 @@ def train(
         Further processes for each that read images.
     quiet
         Whether to show no progress.
-
-    Returns
-    -------
-    C4
-        The detector, in evaluation mode.
 
     Raises
     ------
@@ -71,7 +69,6 @@ def train(
     CheckpointError
         If the folder's checkpoint cannot be used.
     """
-    schedule = settings.schedule
     if schedule.batch_size % place.world:
         raise TrainingError(f"schedule.batch-size must be a multiple of the {place.world} processes")
     optimizer = optimizer_of(model, schedule)
@@ -83,15 +80,15 @@ def train(
         first = state.step
     model.train()
     module = shared(model, place)
-    feed = _batches(scenes, settings, place, first, schedule.iterations, workers)
-    device = model.mean.device
+    feed = _batches(views, schedule.batch_size, place, range(first, schedule.iterations), workers)
+    device = _device(model)
     shows = not quiet and place.rank == 0
-    bar = tqdm(total=schedule.iterations, initial=first, desc="detector", unit="step", disable=not shows)
+    bar = tqdm(total=schedule.iterations, initial=first, desc="train", unit="step", disable=not shows)
     bar.mininterval = 0.2 if sys.stderr.isatty() else 10
     with heard() as asked, bar, torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step, (images, targets) in enumerate(feed, start=first):
-            # Which regions are trained on is drawn anew at every step, the same after an interruption.
-            torch.manual_seed(seed_of(settings.seed, 2, step, place.rank))
+            # What the model draws, such as regions, is drawn anew at every step, the same after an interruption.
+            torch.manual_seed(seed_of(seed, 2, step, place.rank))
             losses = _step(module, optimizer, schedule.rate(step), *_moved(images, targets, device))
             done = step + 1
             bar.update()
@@ -105,9 +102,8 @@ def train(
                 ranks.wait()
             if stop:
                 raise StoppedError(f"stopped after step {done} of {schedule.iterations}; it goes on with --resume")
-        if settings.detector.normalisation == "trained":
-            refresh(model, scenes, settings, place, workers=workers)
-    return model.eval()
+        refresh(model, views, schedule, seed, place, workers=workers)
+    model.eval()
 
 
 def _step(
@@ -139,22 +135,23 @@ def _log(folder: Path, place: Place, bar: "tqdm[object]", step: int, losses: dic
 
 
 @torch.no_grad()
-def refresh(model: C4, scenes: Scenes, settings: Detection, place: Place, *, workers: int = 0) -> None:
+def refresh(model: nn.Module, views: Views, schedule: Schedule, seed: int, place: Place, *, workers: int = 0) -> None:
     """Take the statistics of normalisation anew, as means over batches with the weights as they are.
 
     Detectron2 calls it precise normalisation; MoCo's code does it, over 200 batches, before detections are scored.
     """
+    if not schedule.refreshed:
+        return
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     kept = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the mean over all batches
     model.train()
-    device = model.mean.device
-    begin = settings.schedule.iterations
-    feed = _batches(scenes, settings, place, begin, begin + settings.detector.refreshed, workers)
+    device, begin = _device(model), schedule.iterations
+    feed = _batches(views, schedule.batch_size, place, range(begin, begin + schedule.refreshed), workers)
     for step, (images, targets) in enumerate(feed):
-        torch.manual_seed(seed_of(settings.seed, 3, step, place.rank))
+        torch.manual_seed(seed_of(seed, 3, step, place.rank))
         model(*_moved(images, targets, device))
     for layer, momentum in zip(layers, kept, strict=True):
         layer.momentum = momentum
@@ -182,20 +179,27 @@ def optimizer_of(model: nn.Module, schedule: Schedule) -> torch.optim.SGD:
 
 
 def _batches(
-    scenes: Scenes, settings: Detection, place: Place, first: int, end: int, workers: int
+    views: Views, size: int, place: Place, steps: range, workers: int
 ) -> Iterator[tuple[list[Tensor], list[Target]]]:
     """Yield this rank's part of the batches of some steps."""
-    size = settings.schedule.batch_size
     part = place.part(size)
-    rows = [[*range(step * size + part.start, step * size + part.stop)] for step in range(first, end)]
-    views = Views(scenes, settings.detector, settings.seed)
+    rows = [[*range(step * size + part.start, step * size + part.stop)] for step in steps]
     loader: Iterable[tuple[list[Tensor], list[Target]]] = DataLoader(
         views,  # type: ignore[arg-type]  # it has no length
         batch_sampler=rows,
-        collate_fn=together,
+        collate_fn=_together,
         num_workers=workers,
     )
     return iter(loader)
+
+
+def _together(views: list[View]) -> tuple[list[Tensor], list[Target]]:
+    """Make a batch of views, whose images differ in size."""
+    return [image for image, _ in views], [target for _, target in views]
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _moved(images: list[Tensor], targets: list[Target], device: torch.device) -> tuple[list[Tensor], list[Target]]:

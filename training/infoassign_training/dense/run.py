@@ -1,4 +1,4 @@
-"""Detection from a checkpoint: train a detector, look at the test images, score, write the result."""
+"""From a checkpoint to the scores of what was trained from it on a challenge."""
 
 import json
 import platform
@@ -13,16 +13,17 @@ from typing import Any, Literal
 import numpy
 import torch
 import torchvision
+from torch import nn
 
 import infoassign
 from infoassign.files import write_text
-from infoassign_training.detection import coco, voc
-from infoassign_training.detection.c4 import C4
-from infoassign_training.detection.presets import PRESETS, Preset
-from infoassign_training.detection.scenes import MeasuredScenes
-from infoassign_training.detection.score import detections
-from infoassign_training.detection.settings import Detection
-from infoassign_training.detection.train import train
+from infoassign_training.dense.challenge import Challenge
+from infoassign_training.dense.coco import open_coco
+from infoassign_training.dense.loop import train
+from infoassign_training.dense.objects import Objects
+from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
+from infoassign_training.dense.settings import Dense
+from infoassign_training.dense.voc import open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
 from infoassign_training.errors import UserError
@@ -30,15 +31,15 @@ from infoassign_training.evaluation.results import Result, hash_of, write
 from infoassign_training.models.pretrained import Pretrained, read_pretrained
 
 
-class DetectionError(UserError):
-    """A detector cannot be trained as asked."""
+class DenseError(UserError):
+    """Something that cannot be trained or scored as asked."""
 
 
-def detect(
+def evaluate(
     name: str,
-    settings: Detection,
+    settings: Dense,
     checkpoint: Path,
-    data: Path,
+    data: str,
     folder: Path,
     *,
     weights: str = "",
@@ -48,18 +49,18 @@ def detect(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Result:
-    """Train a detector from an encoder and score it; under torchrun every process calls this.
+    """Train a model from an encoder and score it; under torchrun every process calls this.
 
     Parameters
     ----------
     name
-        Of :data:`~infoassign_training.detection.presets.PRESETS`; it says on which data.
+        Of :data:`~infoassign_training.dense.presets.PRESETS`; it says on which data.
     settings
         How.
     checkpoint
         A run of ours, or a file; see :func:`~infoassign_training.models.pretrained.read_pretrained`.
     data
-        The folder of the data set.
+        The folder of the data set, or NAME:WHERE.
     folder
         Where the result goes; what is trained goes to a folder in it.
     weights
@@ -79,45 +80,64 @@ def detect(
         If the checkpoint, the data or the settings do not allow it; the message says what to do.
     """
     if resume and overwrite:
-        raise DetectionError("--resume and --overwrite exclude each other: one goes on, the other begins anew")
+        raise DenseError("--resume and --overwrite exclude each other: one goes on, the other begins anew")
     begun = time.perf_counter()
+    preset = PRESETS[name]
     changed = hash_of(asdict(replace(settings, seed=0))) if changed_in(name, settings) else ""
     stem = "-".join(filter(None, [name, changed[:8], weights, f"seed{settings.seed}" if settings.seed else ""]))
     try:
         with ranks.joined(device) as (place, where):
             pretrained = read_pretrained(checkpoint, weights=weights)
-            train_scenes, test_scenes = opened(PRESETS[name].data, data)
+            challenge = opened(settings, preset.data, folder_of(preset.data, data))
             with torch.random.fork_rng([]):
                 torch.manual_seed(settings.seed)
-                classes = len(train_scenes.names)
-                model = C4(pretrained.encoder, classes, settings.detector, pretrained.mean, pretrained.std)
+                model = challenge.model(pretrained).to(where)
             started = {"preset": name, "settings": asdict(settings), "checkpoint": pretrained.sha256}
             _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
-            model = train(model.to(where), train_scenes, settings, folder / stem, place, workers=workers, quiet=quiet)
-            found = _found(model, test_scenes, settings, folder / stem, place)
-            kinds = ["box", "mask"] if settings.detector.masks else ["box"]
+            views = challenge.views(settings.seed)
+            train(model, views, settings.schedule, settings.seed, folder / stem, place, workers=workers, quiet=quiet)
+            found = _found(challenge, model, folder / stem, place)
             # The other processes wait, or they would leave while the first one scores.
-            scores = test_scenes.measured(found, kinds) if place.rank == 0 else {}
+            scores = challenge.scores(found) if place.rank == 0 else {}
             ranks.wait()
     except ValueError as error:
-        raise DetectionError(str(error)) from error
-    counts = {"train": len(train_scenes), "validation": 0, "test": len(test_scenes), "classes": classes}
-    result = _result(PRESETS[name], settings, pretrained, checkpoint, weights, data, counts)
+        raise DenseError(str(error)) from error
+    result = _result(preset, settings, pretrained, checkpoint, weights, data, challenge)
     result = replace(result, results=scores, seconds=round(time.perf_counter() - begun, 2), processes=place.world)
     if place.rank == 0:
         write(folder / f"{stem}.json", result)
     return result
 
 
-def opened(kind: str, where: Path) -> tuple[MeasuredScenes, MeasuredScenes]:
+def folder_of(kind: str, words: str) -> Path:
+    """Return the folder that a person names, alone or after the name of the data.
+
+    Raises
+    ------
+    ValueError
+        If other data is named.
+
+    Examples
+    --------
+    >>> folder_of("coco", "coco:data/coco") == folder_of("coco", "data/coco")
+    True
+    """
+    name, colon, where = words.partition(":")
+    if (colon and name in LAYOUTS and name != kind) or (colon and name not in LAYOUTS and not Path(words).exists()):
+        raise ValueError(f"this is trained on {kind}; give --data {kind}:WHERE, WHERE holding {LAYOUTS[kind]}")
+    return Path(where if colon and name == kind else words).expanduser()
+
+
+def opened(settings: Dense, kind: str, where: Path) -> Challenge:
     """Open what is trained on and what is scored on."""
     if kind == "coco":
-        return coco.open_coco(where, "train", training=True), coco.open_coco(where, "val", training=False)
-    trained = voc.open_voc(where, ("VOC2007", "trainval"), ("VOC2012", "trainval"))
-    return trained, voc.open_voc(where, ("VOC2007", "test"))
+        train, test = open_coco(where, "train", training=True), open_coco(where, "val", training=False)
+        return Objects(train, test, settings.model)
+    years = open_voc(where, ("VOC2007", "trainval"), ("VOC2012", "trainval"))
+    return Objects(years, open_voc(where, ("VOC2007", "test")), settings.model)
 
 
-def changed_in(name: str, settings: Detection) -> dict[str, Any]:
+def changed_in(name: str, settings: Dense) -> dict[str, Any]:
     """Return what is not as the preset of that name has it, but for the seed.
 
     Examples
@@ -128,7 +148,7 @@ def changed_in(name: str, settings: Detection) -> dict[str, Any]:
     known = PRESETS[name].settings
     return {
         f"{part}.{key}": value
-        for part in ("detector", "schedule")
+        for part in ("model", "schedule")
         for key, value in vars(getattr(settings, part)).items()
         if getattr(getattr(known, part), key) != value
     }
@@ -140,9 +160,9 @@ def _begin(folder: Path, started: dict[str, Any], place: Place, *, resume: bool,
     text = json.dumps(started, indent=2) + "\n"
     there = ranks.any_of(file.exists())
     if there and not (resume or overwrite):
-        raise DetectionError(f"{folder} holds what was trained before; go on with --resume, or begin with --overwrite")
+        raise DenseError(f"{folder} holds what was trained before; go on with --resume, or begin with --overwrite")
     if there and resume and file.read_text(encoding="utf-8") != text:
-        raise DetectionError(f"{folder} was begun with another checkpoint or other settings; begin with --overwrite")
+        raise DenseError(f"{folder} was begun with another checkpoint or other settings; begin with --overwrite")
     ranks.wait()
     if place.rank == 0 and not (there and resume):
         if there:
@@ -152,13 +172,11 @@ def _begin(folder: Path, started: dict[str, Any], place: Place, *, resume: bool,
     ranks.wait()
 
 
-def _found(model: C4, scenes: MeasuredScenes, settings: Detection, folder: Path, place: Place) -> list[dict[str, Any]]:
-    """Return what is found in all images, on the first rank; each rank looks at some of them, and leaves a file."""
-    rows: Sequence[int] = range(len(scenes))[place.part(len(scenes))]
-    found = []
-    for row, one, size in detections(model, scenes, settings.detector, rows):
-        found += scenes.written(row, one, size)
-    write_text(folder / f"found-{place.rank}.json", json.dumps(found))
+def _found(challenge: Challenge, model: nn.Module, folder: Path, place: Place) -> list[dict[str, Any]]:
+    """Return what is said of all images, on the first rank; each rank looks at some of them, and leaves a file."""
+    count = challenge.counts["test"]
+    rows: Sequence[int] = range(count)[place.part(count)]
+    write_text(folder / f"found-{place.rank}.json", json.dumps(list(challenge.found(model, rows))))
     ranks.wait()
     if place.rank:
         return []
@@ -168,18 +186,18 @@ def _found(model: C4, scenes: MeasuredScenes, settings: Detection, folder: Path,
 
 def _result(
     preset: Preset,
-    settings: Detection,
+    settings: Dense,
     pretrained: Pretrained,
     checkpoint: Path,
     weights: str,
-    data: Path,
-    counts: dict[str, int],
+    data: str,
+    challenge: Challenge,
 ) -> Result:
     changed = changed_in(preset.name, settings)
     versions = {module.__name__: module.__version__ for module in (infoassign, torch, torchvision, numpy)}
     return Result(
         protocol=f"{preset.name}*" if changed else preset.name,
-        settings={"kind": "detection", **asdict(settings)},
+        settings={"kind": settings.model.kind, **asdict(settings)},
         checkpoint={
             "path": str(checkpoint),
             "sha256": pretrained.sha256,
@@ -189,9 +207,10 @@ def _result(
         },
         data={
             "name": preset.data,
-            "place": str(data),
-            **counts,
-            "metric": "box-ap",
+            "place": data,
+            "validation": 0,
+            **challenge.counts,
+            "metric": challenge.metric,
             "shown": {"mean": pretrained.mean, "std": pretrained.std},
         },
         results={},

@@ -1,0 +1,54 @@
+"""What there is to learn and to be scored on; the seam between training and what is trained."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+from infoassign_training.models.pretrained import Pretrained
+
+Target: TypeAlias = dict[str, Tensor]
+"""What there is in an image, by name."""
+View: TypeAlias = tuple[Tensor, Target]
+"""An image as it is shown, (3, H, W), uint8, and what there is in it."""
+
+
+class Views(Protocol):
+    """What training is shown at every place of an endless order; it is sent to worker processes.
+
+    Everything depends on seed and place alone, so that a run that was cut off goes on with the same images.
+    """
+
+    def __getitem__(self, place: int) -> View: ...
+
+
+class Challenge(Protocol):
+    """Images to train on, images to be scored on, and the score."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images are trained on (``train``) and scored on (``test``), and of how many ``classes``."""
+
+    @property
+    def metric(self) -> str:
+        """The score that counts."""
+
+    def model(self, pretrained: Pretrained) -> nn.Module:
+        """Return the model, its new weights drawn by torch's generator.
+
+        In training mode it takes images and targets, a list each, and returns losses by name.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be made of this encoder.
+        """
+
+    def views(self, seed: int) -> Views:
+        """Return what training is shown."""
+
+    def found(self, model: nn.Module, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Yield what a model says of some of the images to be scored on, in words of JSON."""
+
+    def scores(self, found: list[dict[str, Any]]) -> dict[str, float]:
+        """Score what was said of all of them."""

@@ -1,0 +1,46 @@
+"""Objects in images: what detectors are trained on, and scored by."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from infoassign_training.dense.c4 import C4
+from infoassign_training.dense.detections import detections
+from infoassign_training.dense.scenes import MeasuredScenes, SceneViews
+from infoassign_training.dense.settings import Detector
+from infoassign_training.models.pretrained import Pretrained
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """A :class:`~infoassign_training.dense.challenge.Challenge` for Mask R-CNN C4."""
+
+    train: MeasuredScenes
+    test: MeasuredScenes
+    chosen: Detector
+    metric: str = "box-ap"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images and classes there are."""
+        return {"train": len(self.train), "test": len(self.test), "classes": len(self.train.names)}
+
+    def model(self, pretrained: Pretrained) -> C4:
+        """Return a detector around the encoder."""
+        return C4(pretrained.encoder, len(self.train.names), self.chosen, pretrained.mean, pretrained.std)
+
+    def views(self, seed: int) -> SceneViews:
+        """Return scenes at random sizes, half of them mirrored."""
+        return SceneViews(self.train, self.chosen, seed)
+
+    def found(self, model: nn.Module, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Yield what is found in some of the images."""
+        assert isinstance(model, C4)
+        for row, one, size in detections(model, self.test, self.chosen, rows):
+            yield from self.test.written(row, one, size)
+
+    def scores(self, found: list[dict[str, Any]]) -> dict[str, float]:
+        """Score boxes, and masks if there are any."""
+        return self.test.measured(found, ["box", "mask"] if self.chosen.masks else ["box"])

@@ -1,1 +1,0 @@
-"""Detection and instance segmentation by a pretrained residual network that is trained further: Mask R-CNN C4."""
