@@ -20,7 +20,7 @@ class Evaluate:
 
     checkpoint: Path
     """Where the encoder is: the folder of a run, a checkpoint in it, or a file with the weights of a residual network
-    of torchvision's, as others write them."""
+    of torchvision's or, for some protocols, of SeLa's AlexNet, as others write them."""
     data: str
     """On what: coco:WHERE, a folder with annotations/, train2017/ and val2017/; or voc:WHERE, one with VOCdevkit/."""
     settings: Annotated[Dense, tyro.conf.arg(name="")]
@@ -48,7 +48,7 @@ def run(preset: Preset, options: Sequence[str]) -> None:
             description=f"{preset.summary} ({preset.source}).{published}",
             prog=f"infoassign evaluate {preset.name}",
             args=options,
-            config=(tyro.conf.FlagCreatePairsOff,),
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
         )
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from infoassign_training.dense.settings import Dense, Detector, Schedule
+from infoassign_training.dense.settings import Dense, Detector, Schedule, Segmenter
 
 PUBLISHED = "MUSIC, IMSVD, ResNet-50: box .393, .591 (50), .426 (75); mask .344, .558 (50), .366 (75)"
 LAYOUTS = {
     "coco": "annotations/instances_{train,val}2017.json, train2017/ and val2017/",
-    "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/",
+    "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/; to segment VOC2012/ alone, and benchmark_RELEASE/",
 }
 """Data as it is named on the command line, NAME:WHERE, and what lies there."""
 MOCO = "MoCo's code, pascal_voc_R_50_C4_24k.yaml"
@@ -62,6 +62,26 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 settings=Dense(
                     model=Detector(masks=False, short_sides=tuple(range(480, 801, 32))),
                     schedule=Schedule(iterations=24_000, warmup=100, drops=(18_000, 22_000), refreshed=200),
+                ),
+            ),
+            Preset(
+                name="voc12-fcn",
+                summary="the class of every pixel of VOC2012 by a fully convolutional network, all layers trained",
+                source="the code of Colorization, feature_learning_tests/segmentation with solver0 to solver2, which"
+                " SeLa's names; what differs is listed in infoassign_training.dense.fcn",
+                published="SeLa, table 7, mean IU: [3k x 10] .437, [3k x 10]^- + Rot .457; of ImageNet's labels .480",
+                data="voc",
+                settings=Dense(
+                    model=Segmenter(),
+                    schedule=Schedule(
+                        iterations=150_000,
+                        batch_size=20,
+                        learning_rate=1e-4,
+                        rated_for=20,
+                        warmup=0,
+                        drops=(50_000, 100_000),
+                        weight_decay=5e-4,
+                    ),
                 ),
             ),
         )

@@ -21,8 +21,10 @@ from infoassign_training.dense.challenge import Challenge
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.loop import train
 from infoassign_training.dense.objects import Objects
+from infoassign_training.dense.pixels import open_pixels
 from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
-from infoassign_training.dense.settings import Dense
+from infoassign_training.dense.segmentation import Segmentation
+from infoassign_training.dense.settings import Dense, Segmenter
 from infoassign_training.dense.voc import open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
@@ -130,11 +132,14 @@ def folder_of(kind: str, words: str) -> Path:
 
 def opened(settings: Dense, kind: str, where: Path) -> Challenge:
     """Open what is trained on and what is scored on."""
+    chosen = settings.model
+    if isinstance(chosen, Segmenter):
+        return Segmentation(*open_pixels(where, chosen.annotations, chosen.test_list), chosen)
     if kind == "coco":
         train, test = open_coco(where, "train", training=True), open_coco(where, "val", training=False)
-        return Objects(train, test, settings.model)
+        return Objects(train, test, chosen)
     years = open_voc(where, ("VOC2007", "trainval"), ("VOC2012", "trainval"))
-    return Objects(years, open_voc(where, ("VOC2007", "test")), settings.model)
+    return Objects(years, open_voc(where, ("VOC2007", "test")), chosen)
 
 
 def changed_in(name: str, settings: Dense) -> dict[str, Any]:
