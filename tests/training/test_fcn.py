@@ -409,7 +409,7 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="AlexNet, or of a residual network for large images"):
         FCN(SmallResNet((8, 16), 16, 8), 21, Segmenter())
     write_voc_pixels(tmp_path / "voc")
-    network, _ = resnet("resnet18", cifar_stem=True)
+    network, _ = resnet("resnet18", cifar_stem=True, zero_init_residual=False)
     torch.save(network.state_dict(), tmp_path / "cifar.pth")
     settings = Dense(model=Segmenter())
     with pytest.raises(DenseError, match="for large images"):
