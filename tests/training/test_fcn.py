@@ -376,6 +376,24 @@ def test_by_the_command_with_an_alexnet(small: AlexNet, tmp_path: Path, capsys: 
     assert "model.annotations" in capsys.readouterr().out
 
 
+def test_of_a_residual_network(tmp_path: Path) -> None:
+    network, _ = resnet("resnet50", cifar_stem=False, zero_init_residual=False)
+    torch.save(network.state_dict(), tmp_path / "resnet50.pth")
+    write_voc_pixels(tmp_path / "voc", train=2, test=1, side=32)
+    settings = Dense(model=Segmenter(annotations="voc"), schedule=replace(QUICK, iterations=1))
+    found = evaluate(
+        "voc12-fcn",
+        settings,
+        tmp_path / "resnet50.pth",
+        str(tmp_path / "voc"),
+        tmp_path / "out",
+        device="cpu",
+        quiet=True,
+    )
+    assert 0 <= found.results["mean-iu"] <= 1
+    assert "not as voc12-fcn has it: model.annotations voc" in found.notes
+
+
 def test_help_names_the_settings_of_this_model_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(["evaluate", "voc12-fcn", "--help"])

@@ -75,13 +75,13 @@ class FCN(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(encoder, AlexNet):
-            body, channels = _convolved(encoder)
+            body = _convolved(encoder)
             # The first convolution pads by 2 itself. Place 0 of the scores looks at pixels -164 to 190 then, the middle
             # of which is 13: its window is of 355 pixels, and before the margin there are 64 that inner layers pad.
             self.margin, self.first = 98, 13
         elif isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.MaxPool2d):
             parts = {name: getattr(encoder, name) for stage in STAGES for name in stage}
-            body, channels = nn.Sequential(OrderedDict(parts)), encoder.fc.in_features
+            body = nn.Sequential(OrderedDict(parts))
             self.margin, self.first = 0, 0
         else:
             raise ValueError(
@@ -89,7 +89,8 @@ class FCN(nn.Module):
                 " such as resnet50"
             )
         self.body = frozen(body) if chosen.normalisation == "frozen" else body
-        self.score = nn.Conv2d(channels, classes, 1)
+        *_, last = (layer for layer in body.modules() if isinstance(layer, nn.Conv2d))
+        self.score = nn.Conv2d(last.out_channels, classes, 1)
         for parameter in self.score.parameters():
             nn.init.zeros_(parameter)
         ramp = 1 - torch.arange(1 - STRIDE, STRIDE).abs() / STRIDE
@@ -145,8 +146,8 @@ class FCN(nn.Module):
         return whole
 
 
-def _convolved(network: AlexNet) -> tuple[nn.Sequential, int]:
-    """Return the network as convolutions, and how many channels it gives."""
+def _convolved(network: AlexNet) -> nn.Sequential:
+    """Return the network as convolutions."""
     for layer in network.features:
         if isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = True
@@ -161,7 +162,7 @@ def _convolved(network: AlexNet) -> tuple[nn.Sequential, int]:
         relu7=nn.ReLU(inplace=True),
         drop7=nn.Dropout(0.5),
     )
-    return nn.Sequential(layers), seven.out_features
+    return nn.Sequential(layers)
 
 
 def _convolution(layer: nn.Linear, side: int) -> nn.Conv2d:
