@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from infoassign_training.dense.c4 import C4, pasted
+from infoassign_training.dense.loop import one_by_one
 from infoassign_training.dense.scenes import Scenes, shown
 from infoassign_training.dense.settings import Detector
 
@@ -22,9 +23,23 @@ KINDS = {"box": "bbox", "mask": "segm"}
 """What is compared, and what pycocotools calls it."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """Images as they are tested, by row; they are sent to worker processes."""
+
+    scenes: Scenes
+    chosen: Detector
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor, tuple[int, int]]:
+        # Outlines are not drawn: nobody looks at what is there.
+        scene = replace(self.scenes.scene(row), outlines=None)
+        image, _ = shown(scene, self.chosen.test_side, self.chosen.long_side)
+        return row, image, (scene.image.height, scene.image.width)
+
+
 @torch.no_grad()
 def detections(
-    model: C4, scenes: Scenes, chosen: Detector, rows: Sequence[int]
+    model: C4, scenes: Scenes, chosen: Detector, rows: Sequence[int], *, workers: int = 0
 ) -> Iterator[tuple[int, dict[str, Tensor], tuple[int, int]]]:
     """Look at scenes one by one.
 
@@ -38,12 +53,8 @@ def detections(
         Height and width of the stored image.
     """
     model.eval()
-    for row in rows:
-        scene = scenes.scene(row)
-        # Outlines are not drawn: nobody looks at what is there.
-        image, _ = shown(replace(scene, outlines=()), chosen.test_side, chosen.long_side)
+    for row, image, (height, width) in one_by_one(_Tested(scenes, chosen), rows, workers, model.mean.device):
         (found,) = model([image.to(model.mean.device)])
-        width, height = scene.image.size
         scale = torch.tensor([width / image.shape[2], height / image.shape[1]]).repeat(2)
         found = {name: value.cpu() for name, value in found.items()}
         yield row, {**found, "boxes": found["boxes"] * scale}, (height, width)

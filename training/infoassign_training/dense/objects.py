@@ -20,7 +20,11 @@ class Objects:
     train: MeasuredScenes
     test: MeasuredScenes
     chosen: Detector
-    metric: str = "box-ap"
+
+    @property
+    def metric(self) -> str:
+        """The score that counts."""
+        return self.test.metric
 
     @property
     def counts(self) -> dict[str, int]:
@@ -35,10 +39,10 @@ class Objects:
         """Return scenes at random sizes, half of them mirrored."""
         return SceneViews(self.train, self.chosen, seed)
 
-    def found(self, model: nn.Module, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+    def found(self, model: nn.Module, rows: Sequence[int], *, workers: int = 0) -> Iterator[dict[str, Any]]:
         """Yield what is found in some of the images."""
         assert isinstance(model, C4)
-        for row, one, size in detections(model, self.test, self.chosen, rows):
+        for row, one, size in detections(model, self.test, self.chosen, rows, workers=workers):
             yield from self.test.written(row, one, size)
 
     def scores(self, found: list[dict[str, Any]]) -> dict[str, float]:

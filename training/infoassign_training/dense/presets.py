@@ -13,7 +13,7 @@ LAYOUTS = {
     "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/",
 }
 """Data as it is named on the command line, NAME:WHERE, and what lies there."""
-MOCO = "MoCo's code, pascal_voc_R_50_C4_24k.yaml"
+MOCO = "MoCo's code, pascal_voc_R_50_C4_24k_moco.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset(
                 name="coco-c4",
                 summary="Mask R-CNN C4 on COCO 2017, 1x schedule, all layers and their normalisation trained",
-                source="MUSIC, app. D; IMSVD, sec. IV: rate .1, the rest detectron2's 1x schedule; they do not say how"
-                " normalisation is treated, here it is as in MoCo's code",
+                source="MUSIC, app. G.2; IMSVD, sec. IV: rate .1, the rest detectron2's 1x schedule; they do not say"
+                " how normalisation is treated, here it is as in MoCo's code",
                 published=PUBLISHED,
                 data="coco",
                 settings=Dense(schedule=Schedule(learning_rate=0.1, refreshed=200)),
@@ -56,7 +56,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset(
                 name="voc-c4",
                 summary="Faster R-CNN C4 on VOC's trainval of 2007 and 2012, scored on the test images of 2007",
-                source=f"{MOCO}; SeLa's table 7 is of Fast R-CNN with AlexNet on 2007 alone, which this is not",
+                source=f"{MOCO}; SeLa's table 7 is of AlexNet and of 2007 alone, which this is not",
                 published="",
                 data="voc",
                 settings=Dense(

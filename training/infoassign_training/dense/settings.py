@@ -16,10 +16,13 @@ class Schedule:
     batch_size: int = 16
     """Images per step, over all processes."""
     learning_rate: float = 0.02
-    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for. MUSIC (app. D) and
-    IMSVD (sec. IV) say 0.1."""
+    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for. MUSIC (app. G.2) and
+    IMSVD (sec. IV) say 0.1, and no batch size."""
     rated_for: int = 16
     """Images per step that the rate is for."""
+    at_once: int = 0
+    """Images of a step that a process computes at once; 0 for all of its part. With fewer, gradients are added up and
+    need less memory, but trained normalisation sees no more than these at a time."""
     warmup: int = 1000
     """Steps over which the rate rises linearly."""
     warmup_start: float = 0.001
@@ -37,7 +40,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         require_positive(self, "schedule", "iterations", "batch_size", "learning_rate", "rated_for")
-        require_not_negative(self, "schedule", "warmup", "warmup_start", "weight_decay", "refreshed")
+        require_not_negative(self, "schedule", "at_once", "warmup", "warmup_start", "weight_decay", "refreshed")
         require(self.warmup_start <= 1, f"schedule.warmup-start must be at most 1; got {self.warmup_start}")
         require(0 <= self.momentum < 1, f"schedule.momentum must be in [0, 1); got {self.momentum}")
         require(self.drop_by > 1, f"schedule.drop-by must be above 1; got {self.drop_by}")
@@ -64,8 +67,9 @@ class Schedule:
 class Detector:
     """Mask R-CNN C4, or Faster R-CNN C4 without masks; as it stands, fine-tuned as by MoCo's code.
 
-    The papers name detectron2 alone; self-supervised weights are usually fine-tuned by its MoCo variant, since frozen
-    statistics do not fit weights whose scale nobody has tuned (He et al., 2020, sec. 4.2).
+    The papers name detectron2 alone and do not say how normalisation is treated. MoCo trains it, over all processes:
+    features learned without labels can be distributed otherwise than those that detectron2's settings were chosen for
+    (He et al., 2020, sec. 4.2).
     """
 
     kind: ClassVar[str] = "c4"

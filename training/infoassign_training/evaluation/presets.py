@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from infoassign_training.evaluation.settings import Clusters, FineTune, Knn, Linear, Logistic, Settings, Svm
 
-MUSIC = "MUSIC, app. D; IMSVD, sec. IV"
+MUSIC = "MUSIC, app. G; IMSVD, sec. IV"
 
 
 @dataclass(frozen=True, kw_only=True)
