@@ -4,6 +4,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -30,6 +31,8 @@ COUNTS = {
     "imsvd": {"Figure": 5, "Table": 9, "Section": 1, "Released": 1},
 }
 """Tables and figures of the papers, counted by reading them; the rest is from their texts."""
+ONLY_HERE = {("sela", "Table 5"), ("sela", "Table A.1")}
+"""Rows with numbers that the recipes have not: those of the labels' source, and of clusters."""
 COMMANDS = [
     pytest.param(row.recipes, command, id=f"{paper}, {row.item}: {command}")
     for paper in papers()
@@ -38,11 +41,12 @@ COMMANDS = [
 ]
 
 
-def numbers(text: str) -> Counter[str]:
-    return Counter(re.findall(r"\d+\.\d+", text))
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+\.\d+", text))
 
 
-def parses(words: list[str]) -> None:
+@cache
+def parses(*words: str) -> None:
     """Assert that a command of ``infoassign`` names what there is, by options that there are."""
     match words:
         case ["pretrain", name, *options]:
@@ -86,7 +90,7 @@ def test_commands_name_what_there_is(recipes: Mapping[str, str], command: str) -
     for recipe in recipes or [""]:
         match shlex.split(command.replace("NAME", recipe)):
             case ["infoassign", *words]:
-                parses(words)
+                parses(*words)
             case ["python", script, *_] | ["uv", "run", "python", script, *_]:
                 assert (ROOT / script).is_file()
             case _:
@@ -104,14 +108,18 @@ def test_every_protocol_of_the_papers_and_every_figure_has_a_row() -> None:
     assert FIGURES.keys() <= words
 
 
-@pytest.mark.parametrize("paper", sorted(COUNTS.keys() - {"mira-draft"}))
-def test_accuracies_are_those_of_the_recipes(paper: str) -> None:
+def test_numbers_are_those_of_the_recipes() -> None:
     """Numbers are copied twice, here and in the recipes, each time from the paper."""
-    for row in read(paper):
-        if "linear-" in " ".join(row.commands):
+    listed: dict[str, set[str]] = {name: set() for name in RECIPES}
+    for paper in COUNTS.keys() - {"mira-draft"}:
+        for row in read(paper):
             for recipe, value in row.recipes.items():
-                published = numbers(RECIPES[recipe].published)
-                assert not numbers(value) - published, (row.item, recipe)
+                listed[recipe] |= numbers(value)
+                if "evaluate" in "".join(row.commands) and (paper, row.item) not in ONLY_HERE:
+                    assert numbers(value) <= numbers(RECIPES[recipe].published), (row.item, recipe)
+    for name, known in RECIPES.items():
+        places = r"\((sec|[^)]*table)[^)]*\)"
+        assert numbers(re.sub(places, "", known.published)) <= listed[name], name
 
 
 def test_a_row_says_what_can_be_done() -> None:
