@@ -58,10 +58,9 @@ for name, label in METHODS.items():
     print(f"{name:<17}  {all_of[0]:13.1%}  {all_of[1]:14.1%}  {hit[0]:18.1%}  {hit[9]:18.1%}")
     left.plot(range(1, 11), tail.sum(axis=0), marker="o", label=name)
     right.plot(range(1, 11), hit, marker="o")
-left.set(title="Images that are given each label", xlabel="class, from the largest", xticks=range(1, 11))
-right.set(
-    title="Share of each class labelled right", xlabel="class, from the largest", xticks=range(1, 11), ylim=(0, 1)
-)
+for axes, title in ((left, "Images that are given each label"), (right, "Share of each class labelled right")):
+    axes.set(title=title, xlabel="class, from the largest", xticks=range(1, 11))
+    axes.set_ylim(bottom=0)
 left.legend(frameon=False, fontsize=8)
 figure.savefig(picture, dpi=100)
 print(f"Of every class: {picture}")

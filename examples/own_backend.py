@@ -1,6 +1,6 @@
 """A backend of your own in 40 lines: NumPy's scores some rows at a time, for less memory.
 
-Run it with ``python examples/own_backend.py``; it needs the extra ``testing``, whose laws say if a backend is right. The
+Run it with ``python examples/own_backend.py``; it needs the extra ``testing``, whose laws say if it is right. The
 built-in one keeps a matrix of the size of the scores, so that a pass is fast; this one keeps nothing of their size and
 computes in their own precision. (Without a backend, ``ia.StreamedScores(scores)`` saves the memory, too.)
 """

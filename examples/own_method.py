@@ -1,7 +1,7 @@
 """A training method of your own in 40 lines, which trains like the built-in ones, with checkpoints and a report.
 
 Run it with ``python examples/own_method.py``; it needs the extra ``training``. Alignment and uniformity (Wang
-and Isola, 2020): the two views of an image close to each other on the sphere, all images spread over it. After 12
+and Isola, 2020): the two views of an image close to each other on the sphere, all images spread over it. After 15
 passes over the digits without their classes, the encoder is evaluated beside the untrained one and the raw pixels.
 """
 
@@ -53,7 +53,7 @@ class Method(Embeddings):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    recipe = Pretraining(method=AlignUniform(), optimizer=Optimizer(learning_rate=0.2), epochs=12, device="cpu")
+    recipe = Pretraining(method=AlignUniform(), optimizer=Optimizer(learning_rate=0.2), epochs=15, device="cpu")
     with TemporaryDirectory() as folder:
         trained = pipeline.pretrain("align-uniform", recipe, Path(folder) / "trained")
         untrained = pipeline.pretrain("align-uniform", replace(recipe, epochs=0), Path(folder) / "untrained")
