@@ -104,7 +104,8 @@ def several_libraries(text: str) -> None:
     for line in lines:
         _, bound, off, information = numbers(line)
         assert bound <= 1e-5
-        assert off <= 1e-12  # all computed the same in float64
+        # On the host all compute in float64, the same way; of others there is what the certificates say.
+        assert off <= (1e-12 if line.split("  ")[0] in installed else 2 * bound)
         assert information == numbers(lines[0])[-1]
 
 
@@ -146,7 +147,7 @@ def test_runs_and_shows_what_it_is_for(example: Path, tmp_path: Path) -> None:
     printed = run(example, elsewhere, *([str(picture)] if "[picture.png]" in example.read_text("utf-8") else []))
     CHECKS[example.stem](printed)
     assert list(elsewhere.iterdir()) == []
-    (shown,) = re.findall(rf"^### {example.stem}$.*?^```text\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(rf"^### `{example.name}`$.*?^```text\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
     assert set(words(shown)) <= set(words(printed))
     if picture.exists():
         assert imread(picture).shape == imread(ROOT / "docs" / "images" / "long-tail.png").shape
