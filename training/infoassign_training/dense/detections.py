@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infoassign_training.dense.c4 import C4, pasted
-from infoassign_training.dense.scenes import Scenes, shown
+from infoassign_training.dense.scenes import Scene, Scenes, shown
 from infoassign_training.dense.settings import Detector
 
 MEASURES = {"ap": 0, "ap50": 1, "ap75": 2, "ap-small": 3, "ap-medium": 4, "ap-large": 5}
@@ -43,10 +43,14 @@ def detections(
         # Outlines are not drawn: nobody looks at what is there.
         image, _ = shown(replace(scene, outlines=()), chosen.test_side, chosen.long_side)
         (found,) = model([image.to(model.mean.device)])
-        width, height = scene.image.size
-        scale = torch.tensor([width / image.shape[2], height / image.shape[1]]).repeat(2)
-        found = {name: value.cpu() for name, value in found.items()}
-        yield row, {**found, "boxes": found["boxes"] * scale}, (height, width)
+        yield row, as_stored(found, image, scene), (scene.image.height, scene.image.width)
+
+
+def as_stored(found: dict[str, Tensor], image: Tensor, scene: Scene) -> dict[str, Tensor]:
+    """Bring boxes found in an image as it was shown, (3, H, W), to the image as it is stored, and all to the host."""
+    scale = torch.tensor([scene.image.width / image.shape[2], scene.image.height / image.shape[1]]).repeat(2)
+    found = {name: value.cpu() for name, value in found.items()}
+    return {**found, "boxes": found["boxes"] * scale}
 
 
 def as_coco(
