@@ -12,9 +12,10 @@ from infoassign_training.data.listed_files import lines_of
 
 
 def write_proposals(root: Path, part: str, boxes: Mapping[str, NDArray[Any]]) -> Path:
-    """Write boxes (n, 4) by image, as top, left, bottom, right counted from 1: a cell 1 x N of them, one N x 1 of names."""
+    """Write boxes (n, 4) by image, as top, left, bottom, right counted from 1: a cell 1 x N, and one N x 1 of names."""
     tables, names = np.empty((1, len(boxes)), dtype=object), np.empty((len(boxes), 1), dtype=object)
-    tables[0], names[:, 0] = list(boxes.values()), list(boxes)
+    for place, (name, table) in enumerate(boxes.items()):
+        tables[0, place], names[place, 0] = table, name
     path = root / "selective_search_data" / f"voc_2007_{part}.mat"
     path.parent.mkdir(exist_ok=True)
     scipy.io.savemat(path, {"boxes": tables, "images": names}, do_compression=True)

@@ -36,7 +36,7 @@ from torchvision.ops import box_iou, roi_pool
 
 from infoassign_training.dense.challenge import Target
 from infoassign_training.dense.settings import RegionDetector
-from infoassign_training.models.alexnet import FEATURES, AlexNet
+from infoassign_training.models.alexnet import AlexNet
 
 STRIDE = 16
 """Pixels of an image from one place of the maps to the next."""
@@ -151,7 +151,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
 
     def __init__(self, encoder: AlexNet, classes: int, regions: int) -> None:
         fc6, fc7 = (layer for layer in encoder.classifier if isinstance(layer, nn.Linear))
-        predictor = FastRCNNPredictor(FEATURES, classes)
+        predictor = FastRCNNPredictor(fc7.out_features, classes)
         nn.init.normal_(predictor.cls_score.weight, std=0.01)
         nn.init.normal_(predictor.bbox_pred.weight, std=0.001)
         nn.init.zeros_(predictor.cls_score.bias)
