@@ -55,6 +55,7 @@ class Proposed:
         _, _, difficult = self.voc.objects(index)
         size = np.tile(scene.image.size, 2)
         proposals = self.proposals[index].astype(np.float64)
+        # A pixel beyond is rounding, more is another image.
         if (proposals > size + 1).any():
             name = self.voc.images[index][1]
             raise ImagesError(f"proposals of {name} reach beyond its {size[0]} x {size[1]} pixels; expected {LAYOUT}")
