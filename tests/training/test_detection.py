@@ -228,7 +228,7 @@ def test_a_tiny_set_is_learned_by_heart(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"] / 2
     results = []
-    for row, found, size in detections(model, scenes, chosen, range(len(scenes))):
+    for row, found, size in detections(model, scenes, chosen.test_side, chosen.long_side, range(len(scenes))):
         results += scenes.written(row, found, size)
     scores = coco_scores(scenes.annotations, results, ["box", "mask"])
     print(scores)

@@ -20,9 +20,10 @@ from infoassign.files import write_text
 from infoassign_training.dense.challenge import Challenge
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.loop import train
-from infoassign_training.dense.objects import Objects
+from infoassign_training.dense.objects import Objects, ProposedObjects
 from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
-from infoassign_training.dense.settings import Dense
+from infoassign_training.dense.proposals import open_proposed
+from infoassign_training.dense.settings import Dense, RegionDetector
 from infoassign_training.dense.voc import open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
@@ -131,6 +132,9 @@ def folder_of(kind: str, words: str) -> Path:
 
 def opened(settings: Dense, kind: str, where: Path) -> Challenge:
     """Open what is trained on and what is scored on."""
+    if isinstance(settings.model, RegionDetector):
+        proposed = open_proposed(where, "trainval", training=True), open_proposed(where, "test", training=False)
+        return ProposedObjects(*proposed, settings.model)
     if kind == "coco":
         train = open_coco(where, "train", training=True, masks=settings.model.masks)
         return Objects(train, open_coco(where, "val", training=False, masks=False), settings.model)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoassign_training.dense.challenge import View
-from infoassign_training.dense.settings import Detector
+from infoassign_training.dense.settings import Detector, RegionDetector
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ class SceneViews:
     """
 
     scenes: Scenes
-    chosen: Detector
+    chosen: Detector | RegionDetector
     seed: int
 
     def __getitem__(self, place: int) -> View:

@@ -101,10 +101,40 @@ class Detector:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegionDetector:
+    """Fast R-CNN on given regions; as it stands, as released, but that all layers are trained."""
+
+    kind: ClassVar[str] = "fast-rcnn"
+    frozen_layers: int = 0
+    """How many convolutions, from the first, stay as they are; 1 in the released settings for CaffeNet."""
+    short_sides: tuple[int, ...] = (600,)
+    """Lengths of the shorter side that training draws from; 480, 576, 688, 864, 1200 in the released settings for
+    several scales."""
+    long_side: int = 1000
+    """Longest that the longer side may become; 2000 there."""
+    test_side: int = 600
+    """The shorter side of an image that is tested."""
+    test_long_side: int = 1000
+    """The longest that its longer side may become."""
+    regions: int = 64
+    """Regions of each image that are trained on."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.frozen_layers <= 5, f"model.frozen-layers must be in [0, 5]; got {self.frozen_layers}")
+        sides = (*self.short_sides, self.test_side)
+        require(bool(self.short_sides) and min(sides) >= 32, f"sides of images must be at least 32; got {sides}")
+        longest = max(self.short_sides)
+        require(self.long_side >= longest, f"model.long-side must be at least {longest}; got {self.long_side}")
+        allowed = self.test_long_side >= self.test_side
+        require(allowed, f"model.test-long-side must be at least {self.test_side}; got {self.test_long_side}")
+        require_positive(self, "model", "regions")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dense:
     """All that training depends on beside the encoder and the images."""
 
-    model: Detector = Detector()
+    model: Detector | RegionDetector = Detector()
     schedule: Schedule = Schedule()
     seed: int = 0
     """Of new weights, order and views of the images, and the regions that are trained on."""
