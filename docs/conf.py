@@ -19,6 +19,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas without a content network
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "reproduction",
     "theorems",
 ]
 html_theme = "furo"
