@@ -52,6 +52,11 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.files)
 
+    def __getitem__(self, index: int) -> View:
+        """Return an image as it is, and of its pixels ``classes``, (H, W), uint8."""
+        image, classes = self.labelled(index)
+        return torch.from_numpy(image.transpose(2, 0, 1).copy()), {"classes": torch.from_numpy(classes)}
+
     def labelled(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return an image in RGB, (H, W, 3), and the class of every pixel, (H, W), of which `VOID` is none.
 
@@ -110,11 +115,10 @@ class PixelViews:
 
     def __getitem__(self, place: int) -> View:
         number, row = divmod(place, len(self.pixels))
-        image, classes = self.pixels.labelled(int(order(self.seed, number, len(self.pixels))[row]))
+        image, target = self.pixels[int(order(self.seed, number, len(self.pixels))[row])]
         if self.mirrored and np.random.default_rng((self.seed, 1, place)).integers(2):
-            image, classes = image[:, ::-1], classes[:, ::-1]
-        shown = torch.from_numpy(image.transpose(2, 0, 1).copy())
-        return shown, {"classes": torch.from_numpy(classes.copy())}
+            return image.flip(2), {"classes": target["classes"].flip(1)}
+        return image, target
 
 
 def open_pixels(where: Path, annotations: Literal["sbd", "voc"], test_list: str) -> tuple[Pixels, Pixels]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from infoassign_training.data.images import ImagesError
 from infoassign_training.dense.fcn import FCN
+from infoassign_training.dense.loop import one_by_one
 from infoassign_training.dense.pixels import NAMES, VOID, Pixels, PixelViews
 from infoassign_training.dense.settings import Segmenter
 from infoassign_training.models.pretrained import Pretrained
@@ -39,17 +40,17 @@ class Segmentation:
         return PixelViews(self.train, self.chosen.mirrored, seed)
 
     @torch.no_grad()
-    def found(self, model: nn.Module, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+    def found(self, model: nn.Module, rows: Sequence[int], *, workers: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the name of an image, and how many of its pixels of a class were taken for which.
 
         That is the image's part of the confusion matrix: triples of class, answer and count, where there are any.
         """
         assert isinstance(model, FCN)
         model.eval()
-        for row in rows:
-            image, classes = self.test.labelled(row)
-            (said,) = model([torch.from_numpy(image.transpose(2, 0, 1).copy()).to(model.mean.device)])
-            table = confusion(classes, said.cpu().numpy())
+        device = model.mean.device
+        for row, (image, target) in zip(rows, one_by_one(self.test, rows, workers, device), strict=True):
+            (said,) = model([image.to(device)])
+            table = confusion(target["classes"].numpy(), said.cpu().numpy())
             places = zip(*(axis.tolist() for axis in np.nonzero(table)), strict=True)
             triples = [[truth, answer, int(table[truth, answer])] for truth, answer in places]
             yield {"image": self.test.files[row].name, "pixels": triples}
