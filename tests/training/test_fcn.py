@@ -267,12 +267,14 @@ def test_what_is_said_of_images_adds_up(tmp_path: Path) -> None:
     challenge = Segmentation(train_files, test, Segmenter())
     torch.manual_seed(0)
     model = FCN(residual(), 21, Segmenter())
-    nn.init.normal_(model.score.weight)
+    nn.init.normal_(model.score.weight.data[0])  # some pixels are background then, and the others aeroplanes
     found = json.loads(json.dumps([*challenge.found(model, [0]), *challenge.found(model, [1])]))
     assert [one["image"] for one in found] == ["val_0", "val_1"]
     truth = [test.labelled(row)[1] for row in range(2)]
     said = [model([torch.from_numpy(test.labelled(row)[0].transpose(2, 0, 1).copy())])[0].numpy() for row in range(2)]
+    assert all(set(np.unique(one)) <= {0, 1} for one in said)
     assert challenge.scores(found) == pytest.approx(brute_force(truth, said))
+    assert 0 < challenge.scores(found)["pixel-accuracy"] < 1
     with pytest.raises(ImagesError, match="no pixel"):
         challenge.scores([{"image": "", "pixels": []}])
 
