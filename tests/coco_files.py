@@ -1,4 +1,4 @@
-"""A tiny COCO on disk: coloured rectangles and discs on a dim ground, with outlines."""
+"""A tiny COCO and VOC on disk: coloured rectangles and discs on a dim ground, with outlines."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import scipy.io
 
 CATEGORIES = ({"id": 3, "name": "red box"}, {"id": 7, "name": "green box"})
 COLOURS = {3: (230, 40, 40), 7: (40, 210, 60)}
@@ -70,4 +71,40 @@ def write_voc(root: Path, images: int = 3) -> Path:
                     )
                 )
                 (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    return root
+
+
+def write_voc_pixels(root: Path, train: int = 3, test: int = 2, *, side: int = 64) -> Path:
+    """Write VOC2012 with the classes of pixels, and SBD: a red aeroplane or a green dog on a dim ground, in a void rim.
+
+    SBD's training images are those of VOC and, of its validation images, the first.
+    """
+    random = np.random.default_rng(0)
+    voc, sbd = root / "VOCdevkit" / "VOC2012", root / "benchmark_RELEASE" / "dataset"
+    for folder in (voc / "JPEGImages", voc / "SegmentationClass", voc / "ImageSets/Segmentation"):
+        folder.mkdir(parents=True)
+    for folder in (sbd / "img", sbd / "cls"):
+        folder.mkdir(parents=True)
+    parts = {"train": [f"train_{n}" for n in range(train)], "val": [f"val_{n}" for n in range(test)]}
+    for part, names in parts.items():
+        (voc / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names) + "\n")
+    palette = [int(value) for value in random.permutation(256 * 3) % 256]
+    for number, name in enumerate(parts["train"] + parts["val"]):
+        height, width = side + 5 * number, side + 16 - 3 * number
+        pixels = np.full((height, width, 3), 60, dtype=np.uint8)
+        classes = np.zeros((height, width), dtype=np.uint8)
+        colour, label = (((230, 40, 40), 1), ((40, 210, 60), 12))[number % 2]
+        top, left = (int(value) for value in random.integers(4, side // 3, 2))
+        inside = np.s_[top : top + side // 2, left : left + side // 2]
+        classes[top - 2 : top + side // 2 + 2, left - 2 : left + side // 2 + 2] = 255
+        pixels[inside], classes[inside] = colour, label
+        picture, numbers = PIL.Image.fromarray(pixels), PIL.Image.fromarray(classes)
+        numbers.putpalette(palette)
+        picture.save(voc / "JPEGImages" / f"{name}.jpg", quality=95)
+        numbers.save(voc / "SegmentationClass" / f"{name}.png")
+        picture.save(sbd / "img" / f"{name}.jpg", quality=95)
+        # SBD has no void.
+        content = {"Segmentation": np.where(classes == 255, 0, classes), "CategoriesPresent": np.array([label])}
+        scipy.io.savemat(sbd / "cls" / f"{name}.mat", {"GTcls": content})
+    (sbd / "train.txt").write_text("\n".join([*parts["train"], parts["val"][0]]) + "\n")
     return root

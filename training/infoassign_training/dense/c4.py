@@ -93,7 +93,7 @@ class C4(nn.Module):
         for name, part in parts.items():
             part.requires_grad_(name not in kept)
             if name in kept or chosen.normalisation == "frozen":
-                parts[name] = _frozen(part)
+                parts[name] = frozen(part)
         channels, features = _channels(parts["layer3"]), _channels(parts["layer4"])
         res5 = nn.Sequential(OrderedDict(layer4=parts.pop("layer4")))
         if chosen.normalisation == "trained":
@@ -274,14 +274,14 @@ def _channels(stage: nn.Module) -> int:
     return convolutions[-1].out_channels
 
 
-def _frozen(part: nn.Module) -> nn.Module:
+def frozen(part: nn.Module) -> nn.Module:
     """Return a part whose normalisation, with statistics, scales and shifts, stays as it is."""
     if isinstance(part, nn.BatchNorm2d):
-        frozen: nn.Module = FrozenBatchNorm2d(part.num_features, eps=part.eps)
-        frozen.load_state_dict(part.state_dict())
-        return frozen
+        layer: nn.Module = FrozenBatchNorm2d(part.num_features, eps=part.eps)
+        layer.load_state_dict(part.state_dict())
+        return layer
     for name, child in part.named_children():
-        setattr(part, name, _frozen(child))
+        setattr(part, name, frozen(child))
     return part
 
 

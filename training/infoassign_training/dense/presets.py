@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from infoassign_training.dense.settings import Dense, Detector, RegionDetector, Schedule
+from infoassign_training.dense.settings import Dense, Detector, RegionDetector, Schedule, Segmenter
 
 PUBLISHED = "MUSIC, IMSVD, ResNet-50: box .393, .591 (50), .426 (75); mask .344, .558 (50), .366 (75)"
 LAYOUTS = {
     "coco": "annotations/instances_{train,val}2017.json, train2017/ and val2017/",
-    "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/; for voc07-alexnet the first, and selective_search_data/",
+    "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/; for voc07-alexnet the first, and selective_search_data/; for"
+    " voc12-fcn the second, and benchmark_RELEASE/",
 }
 """Data as it is named on the command line, NAME:WHERE, and what lies there."""
 MOCO = "MoCo's code, pascal_voc_R_50_C4_24k_moco.yaml"
@@ -80,6 +81,26 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                         rated_for=2,
                         warmup=0,
                         drops=(30_000,),
+                        weight_decay=5e-4,
+                    ),
+                ),
+            ),
+            Preset(
+                name="voc12-fcn",
+                summary="the class of every pixel of VOC2012 by a fully convolutional network, all layers trained",
+                source="the code of Colorization, feature_learning_tests/segmentation with solver0 to solver2, which"
+                " SeLa's names; what differs is listed in infoassign_training.dense.fcn",
+                published="SeLa, table 7, mean IU: [3k x 10] .437, [3k x 10]^- + Rot .457; of ImageNet's labels .480",
+                data="voc",
+                settings=Dense(
+                    model=Segmenter(),
+                    schedule=Schedule(
+                        iterations=150_000,
+                        batch_size=20,
+                        learning_rate=1e-4,
+                        rated_for=20,
+                        warmup=0,
+                        drops=(50_000, 100_000),
                         weight_decay=5e-4,
                     ),
                 ),

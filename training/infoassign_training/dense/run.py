@@ -21,9 +21,11 @@ from infoassign_training.dense.challenge import Challenge
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.loop import train
 from infoassign_training.dense.objects import Objects, ProposedObjects
+from infoassign_training.dense.pixels import open_pixels
 from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
 from infoassign_training.dense.proposals import open_proposed
-from infoassign_training.dense.settings import Dense, RegionDetector
+from infoassign_training.dense.segmentation import Segmentation
+from infoassign_training.dense.settings import Dense, RegionDetector, Segmenter
 from infoassign_training.dense.voc import open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
@@ -132,16 +134,19 @@ def folder_of(kind: str, words: str) -> Path:
 
 def opened(settings: Dense, kind: str, where: Path) -> Challenge:
     """Open what is trained on and what is scored on."""
-    if isinstance(settings.model, RegionDetector):
+    chosen = settings.model
+    if isinstance(chosen, Segmenter):
+        return Segmentation(*open_pixels(where, chosen.annotations, chosen.test_list), chosen)
+    if isinstance(chosen, RegionDetector):
         proposed = open_proposed(where, "trainval", training=True), open_proposed(where, "test", training=False)
-        return ProposedObjects(*proposed, settings.model)
+        return ProposedObjects(*proposed, chosen)
     if kind == "coco":
-        train = open_coco(where, "train", training=True, masks=settings.model.masks)
-        return Objects(train, open_coco(where, "val", training=False, masks=False), settings.model)
-    if settings.model.masks:
+        train = open_coco(where, "train", training=True, masks=chosen.masks)
+        return Objects(train, open_coco(where, "val", training=False, masks=False), chosen)
+    if chosen.masks:
         raise ValueError("VOC has boxes here and no masks; give --model.masks False")
     years = open_voc(where, ("VOC2007", "trainval"), ("VOC2012", "trainval"))
-    return Objects(years, open_voc(where, ("VOC2007", "test")), settings.model)
+    return Objects(years, open_voc(where, ("VOC2007", "test")), chosen)
 
 
 def changed_in(name: str, settings: Dense) -> dict[str, Any]:

@@ -131,10 +131,33 @@ class RegionDetector:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Segmenter:
+    """A fully convolutional network with a stride of 32; as it stands, as by the code of the Colorization paper.
+
+    SeLa's code (README) names that one for its table 7.
+    """
+
+    kind: ClassVar[str] = "fcn"
+    annotations: Literal["sbd", "voc"] = "sbd"
+    """Whose training images: those of the Semantic Boundaries Dataset, 8498 images of VOC, or the 1464 of VOC2012
+    itself. Images that are trained on are never scored."""
+    test_list: str = "val"
+    """The list in VOC2012/ImageSets/Segmentation/ whose images are scored. That code scores VOC2011's validation
+    images without SBD's, 736; put the list seg11valid.txt of the authors of FCN there to have just these."""
+    normalisation: Literal["frozen", "trained"] = "frozen"
+    """As it is in the encoder, which is the same as to absorb it; or trained with the rest, on the images of a step."""
+    mirrored: bool = False
+    """Whether half of the images that are trained on are mirrored; the code does not."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.test_list.strip()), "model.test-list must name a list, such as val")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dense:
     """All that training depends on beside the encoder and the images."""
 
-    model: Detector | RegionDetector = Detector()
+    model: Detector | RegionDetector | Segmenter = Detector()
     schedule: Schedule = Schedule()
     seed: int = 0
     """Of new weights, order and views of the images, and the regions that are trained on."""
