@@ -13,16 +13,18 @@ import tyro
 from ledger import FOLDER, Row, papers, read
 
 from infoassign_training.cli import Pretrain
+from infoassign_training.commands import dense
 from infoassign_training.commands.evaluate import Evaluate
 from infoassign_training.data.benchmark_layouts import SETS
 from infoassign_training.data.settings import named
+from infoassign_training.dense.presets import PRESETS
 from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.figures.options import FIGURES, Options
 from infoassign_training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
-SOON = {"coco-c4", "voc07-fc6-8", "voc07-all", "voc07-alexnet", "voc12-fcn", "coco", "voc2012", "course"}
-"""Protocols, data sets and figures that are about to be merged; to be removed then."""
+SOON = {"course"}
+"""Figures that are about to be merged; to be removed then."""
 COUNTS = {
     "mira": {"Figure": 2, "Table": 8},
     "mira-draft": {"Figure": 2, "Table": 8},
@@ -58,8 +60,12 @@ def parses(*words: str) -> None:
         case ["evaluate", name, *options]:
             where = options[options.index("--data") + 1 :]
             kinds = {place.partition(":")[0] for place in where} - {"DATA", "/data"}
-            assert kinds <= SETS.keys() | SOON
-            if name not in SOON:
+            if name in PRESETS:
+                assert kinds == {PRESETS[name].data}
+                preset = dense.Evaluate(checkpoint=tyro.MISSING, data=tyro.MISSING, settings=PRESETS[name].settings)
+                tyro.cli(dense.Evaluate, default=preset, args=options)
+            else:
+                assert kinds <= SETS.keys()
                 start = Evaluate(checkpoint=tyro.MISSING, data=tyro.MISSING, protocol=PROTOCOLS[name].settings)
                 tyro.cli(Evaluate, default=start, args=options)
         case ["figures", *rest]:

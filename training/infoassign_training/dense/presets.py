@@ -9,9 +9,9 @@ from infoassign_training.dense.settings import Dense, Detector, RegionDetector, 
 
 PUBLISHED = "MUSIC, IMSVD, ResNet-50: box .393, .591 (50), .426 (75); mask .344, .558 (50), .366 (75)"
 LAYOUTS = {
-    "coco": "annotations/instances_{train,val}2017.json, train2017/ and val2017/",
-    "voc": "VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/; for voc07-alexnet the first, and selective_search_data/; for"
-    " voc12-fcn the second, and benchmark_RELEASE/",
+    "coco": "WHERE/ with annotations/instances_{train,val}2017.json, train2017/ and val2017/",
+    "voc": "WHERE/ with VOCdevkit/VOC2007/ and VOCdevkit/VOC2012/; for voc07-alexnet the first, and"
+    " selective_search_data/; for voc12-fcn the second, and benchmark_RELEASE/",
 }
 """Data as it is named on the command line, NAME:WHERE, and what lies there."""
 MOCO = "MoCo's code, pascal_voc_R_50_C4_24k_moco.yaml"
@@ -40,8 +40,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             Preset(
                 name="coco-c4",
                 summary="Mask R-CNN C4 on COCO 2017, 1x schedule, all layers and their normalisation trained",
-                source="MUSIC, app. G.2; IMSVD, sec. IV: rate .1, the rest detectron2's 1x schedule; they do not say"
-                " how normalisation is treated, here it is as in MoCo's code",
+                source="MUSIC, app. G.2; IMSVD, sec. IV: rate .1, the rest detectron2's 1x schedule. They do not say"
+                " for which batch (detectron2's is 16), nor how normalisation is treated; here it is as in MoCo's code",
                 published=PUBLISHED,
                 data="coco",
                 settings=Dense(schedule=Schedule(learning_rate=0.1, refreshed=200)),

@@ -128,7 +128,7 @@ def folder_of(kind: str, words: str) -> Path:
     """
     name, colon, where = words.partition(":")
     if (colon and name in LAYOUTS and name != kind) or (colon and name not in LAYOUTS and not Path(words).exists()):
-        raise ValueError(f"this is trained on {kind}; give --data {kind}:WHERE, WHERE holding {LAYOUTS[kind]}")
+        raise ValueError(f"this is trained on {kind}; give --data {kind}:WHERE, {LAYOUTS[kind]}")
     return Path(where if colon and name == kind else words).expanduser()
 
 

@@ -9,15 +9,14 @@ from infoassign_training.checks import require, require_not_negative, require_po
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Steps and learning rates; as they stand, detectron2's 1x schedule for its Mask R-CNN R50-C4."""
+    """Steps and learning rates of SGD; as they stand, detectron2's 1x schedule."""
 
     iterations: int = 90_000
-    """Steps; 90 000 of 16 images are about 12 epochs of COCO."""
+    """Steps."""
     batch_size: int = 16
     """Images per step, over all processes."""
     learning_rate: float = 0.02
-    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for. MUSIC (app. G.2) and
-    IMSVD (sec. IV) say 0.1, and no batch size."""
+    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for."""
     rated_for: int = 16
     """Images per step that the rate is for."""
     at_once: int = 0
