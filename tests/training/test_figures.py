@@ -276,6 +276,25 @@ def test_heat_of_a_unit_that_is_a_mean_of_maps() -> None:
     assert len(gradcam.draw(maps, np.zeros((3, 6, 6, 3), np.float32)).axes) == 7
 
 
+def test_maps_are_weighed_by_finite_differences() -> None:
+    """A map's weight is what the unit gains if the whole map is raised a little, also before a ReLU in its place."""
+    generator = torch.Generator().manual_seed(1)
+    rest = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5))
+    convolution = nn.Conv2d(1, 3, 3, padding=1)
+    network = nn.Sequential(convolution, rest, nn.Softmax(dim=1)).double().eval()
+    images = torch.randn(2, 1, 6, 6, generator=generator, dtype=torch.float64)
+    unit, step = 2, 1e-6
+    with torch.no_grad():
+        maps = convolution(images)
+        gains = []
+        for raised in step * torch.eye(3, dtype=torch.float64)[:, :, None, None]:
+            up, down = (network[1:](maps + sign * raised)[:, unit] for sign in (1, -1))
+            gains.append((up - down) / (2 * step))
+        expected = (torch.stack(gains, dim=1)[:, :, None, None] / 36 * maps).sum(dim=1).relu()
+        expected /= expected.amax(dim=(1, 2), keepdim=True)
+    assert np.allclose(gradcam.heat(network, convolution, images, unit), expected.numpy(), atol=1e-6)
+
+
 def test_layers_without_maps_are_refused() -> None:
     images = torch.zeros(1, 1, 4, 4)
     with pytest.raises(ValueError, match="makes no maps"):
