@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from infoassign_training.figures.style import BLUE, ORANGE, clean, legend, title
 
 AGAINST = {
-    "the true classes": {"pseudo_label_nmi": "NMI", "pseudo_label_purity": "share of their label's commonest class"},
+    "the true classes": {"pseudo_label_nmi": "NMI", "pseudo_label_purity": "share in their label's commonest class"},
     "the labels before": {"pseudo_label_nmi_before": "NMI", "pseudo_label_change": "share with another label"},
-    "the network's predictions": {"agreement": "share predicted (pseudo-label accuracy)"},
+    "the network's predictions": {"agreement": "given the label to be learnt"},
 }
 """What labels are compared with, and the numbers of the log that say so, with their names."""
 
@@ -54,7 +54,7 @@ def course(records: Sequence[dict[str, Any]]) -> Course:
 def draw(found: Course) -> Figure:
     """Draw a panel for all that labels are compared with."""
     panels = {words: names for words, names in AGAINST.items() if names.keys() & found.curves.keys()}
-    figure = Figure(figsize=(3.7 * len(panels), 3.6), layout="constrained")
+    figure = Figure(figsize=(3.9 * len(panels), 3.6), layout="constrained")
     for axes, (words, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for (name, said), color in zip(names.items(), (BLUE, ORANGE), strict=False):
             if name in found.curves:
@@ -63,7 +63,7 @@ def draw(found: Course) -> Figure:
         axes.set_ylim(0, 1.25)  # room for the legend
         axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axes.set_xlabel("epoch")
-        axes.set_ylabel("from 0 to 1")
+        axes.set_ylabel("NMI, share of the images" if len(names) > 1 else "share of the views")
         title(axes, f"Labels and {words}")
         legend(axes, "upper left")
         clean(axes)
