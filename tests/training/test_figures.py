@@ -72,6 +72,22 @@ def test_errors_start_at_the_softmax_and_vanish(compared: Compared) -> None:
     assert rate <= SHORT.beta
 
 
+def test_rates_are_those_of_the_linearised_updates() -> None:
+    """Near the solution Sinkhorn's factor is the plan's second squared singular value, MIRA's beta times its own."""
+    # One direction, so that one value stands out.
+    scores = np.tanh(np.outer(RANDOM.normal(size=96), np.linspace(-1, 1.5, 6)) + 0.1 * RANDOM.normal(size=(96, 6)))
+    whole = Convergence(batch_size=96, batches=1, updates=60, beta=0.8, temperature=0.5, epsilon=0.25)
+    found = {curve.method: curve.rate for curve in convergence.compare(scores, whole).curves if not curve.accelerated}
+    plans = {
+        "MIRA": ia.mira(scores, beta=0.8, temperature=0.5, tol=1e-12).plan,
+        "Sinkhorn": ia.sinkhorn(scores, epsilon=0.25, tol=1e-12).plan,
+    }
+    for method, damping in (("MIRA", 0.8), ("Sinkhorn", 1.0)):
+        plan = plans[method]
+        second = np.linalg.svd(plan / np.sqrt(plan.sum(axis=0)), compute_uv=False)[1] ** 2
+        assert found[method] == pytest.approx(damping * second, rel=0.02)
+
+
 def test_one_batch_of_all_rows_is_the_difference_to_the_solution() -> None:
     whole = Convergence(batch_size=96, batches=1, updates=30, beta=0.8, temperature=0.3)
     found = convergence.compare(COSINES, whole).curves[0]

@@ -74,7 +74,7 @@ def _curve(
 ) -> None:
     # Some values are of some epochs only: labels of the whole data set, neighbours.
     points = [(record["epoch"], record[key]) for record in records if key in record]
-    sparse = len(points) < len(records)
+    sparse = len(points) < len(records) - 1  # the first has none before it to be compared with
     axes.plot(
         *zip(*points, strict=True),
         color=color,
