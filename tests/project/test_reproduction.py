@@ -23,8 +23,6 @@ from infoassign_training.figures.options import FIGURES, Options
 from infoassign_training.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
-SOON = {"course"}
-"""Figures that are about to be merged; to be removed then."""
 COUNTS = {
     "mira": {"Figure": 2, "Table": 8},
     "mira-draft": {"Figure": 2, "Table": 8},
@@ -70,7 +68,7 @@ def parses(*words: str) -> None:
                 tyro.cli(Evaluate, default=start, args=options)
         case ["figures", *rest]:
             names = list(takewhile(lambda word: not word.startswith("--"), rest))
-            assert set(names) <= FIGURES.keys() | SOON
+            assert set(names) <= FIGURES.keys()
             tyro.cli(Options, args=rest[len(names) :])
         case ["throughput", name]:
             assert name in RECIPES

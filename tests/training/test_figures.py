@@ -14,11 +14,21 @@ import infoassign as ia
 from infoassign.steps import plain, quasi_newton
 from infoassign_training import pipeline
 from infoassign_training.cli import run
+from infoassign_training.config import Pretraining
+from infoassign_training.data.augmentations import Dino
+from infoassign_training.data.digits import digits
+from infoassign_training.data.settings import Synthetic
+from infoassign_training.data.views import normalised
 from infoassign_training.engine.run import Run
-from infoassign_training.figures import clusters, convergence, filters, gradcam, segments
+from infoassign_training.figures import clusters, convergence, course, filters, gradcam, segments
 from infoassign_training.figures.convergence import Compared, Convergence
+from infoassign_training.figures.options import FIGURES
 from infoassign_training.figures.saving import save
+from infoassign_training.figures.subject import Subject
+from infoassign_training.methods.build import build
+from infoassign_training.methods.finished import Model
 from infoassign_training.methods.settings import Imsvd
+from infoassign_training.models.settings import Projector, ResNet
 
 RANDOM = np.random.default_rng(0)
 COSINES = np.tanh(RANDOM.normal(size=(96, 6)))
@@ -60,6 +70,22 @@ def test_errors_start_at_the_softmax_and_vanish(compared: Compared) -> None:
     rate = compared.curves[0].rate
     assert rate is not None
     assert rate <= SHORT.beta
+
+
+def test_rates_are_those_of_the_linearised_updates() -> None:
+    """Near the solution Sinkhorn's factor is the plan's second squared singular value, MIRA's beta times its own."""
+    # One direction, so that one value stands out.
+    scores = np.tanh(np.outer(RANDOM.normal(size=96), np.linspace(-1, 1.5, 6)) + 0.1 * RANDOM.normal(size=(96, 6)))
+    whole = Convergence(batch_size=96, batches=1, updates=60, beta=0.8, temperature=0.5, epsilon=0.25)
+    found = {curve.method: curve.rate for curve in convergence.compare(scores, whole).curves if not curve.accelerated}
+    plans = {
+        "MIRA": ia.mira(scores, beta=0.8, temperature=0.5, tol=1e-12).plan,
+        "Sinkhorn": ia.sinkhorn(scores, epsilon=0.25, tol=1e-12).plan,
+    }
+    for method, damping in (("MIRA", 0.8), ("Sinkhorn", 1.0)):
+        plan = plans[method]
+        second = np.linalg.svd(plan / np.sqrt(plan.sum(axis=0)), compute_uv=False)[1] ** 2
+        assert found[method] == pytest.approx(damping * second, rel=0.02)
 
 
 def test_one_batch_of_all_rows_is_the_difference_to_the_solution() -> None:
@@ -150,13 +176,20 @@ def test_soft_codes_are_neither(tmp_path: Path) -> None:
     hardness = segments.hardness(first, second, 5)
     assert hardness.share.sum() == pytest.approx(1)
     assert hardness.above[0.99] <= hardness.above[0.9] < 0.2
-    for figure in (
-        segments.draw_joint(found),
-        segments.draw_hardness(hardness),
-        segments.draw_vectors(first[:2], second[:2], 5),
-    ):
+    for figure in (segments.draw_joint(found), segments.draw_hardness(hardness)):
         assert figure.axes[0].get_ylabel()
         assert figure.axes[-1].get_ylabel()
+    views = RANDOM.random((2, 2, 8, 8, 3))
+    panels = np.reshape(segments.draw_vectors(views, first[:2], second[:2], 5).axes, (2, 3))
+    for image, row in enumerate(panels):
+        assert row[2].get_ylabel() == "probability"
+        for view in (0, 1):
+            assert np.array_equal(row[view].images[0].get_array(), views[view, image])
+    assert [axes.get_xlabel() for axes in panels[-1]] == [
+        "first view",
+        "second view",
+        "unit (lines between segments of 5)",
+    ]
 
 
 def test_samples_are_the_likeliest_images_of_units() -> None:
@@ -191,11 +224,110 @@ def test_figures_of_a_run_with_segments(segmented: Path, capsys: pytest.CaptureF
     assert page.count("<h3>") == 2 + len(names)
     assert "How near segments are to one-hot" in page
     assert {segmented / "figures" / name for name in written} <= set(Run(segmented).written)
+    views = json.loads((segmented / "figures" / "two-views.json").read_text())
+    assert np.shape(views["first"]) == np.shape(views["second"]) == (3, 8)
     capsys.readouterr()
     assert run(["figures", "convergence", "--run", str(segmented)]) == 1
     assert "imsvd, which makes no labels" in capsys.readouterr().err
     assert run(["figures", "unit-samples", "--run", str(segmented), "--segments", "9"]) == 1
     assert "numbered from 0 to 1" in capsys.readouterr().err
+
+
+def test_all_figures_of_a_run_are_those_that_can_be_made(
+    segmented: Path, finished_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_segments = {"joint-distribution", "one-hot", "two-views", "unit-samples", "grad-cam"}
+    made = {segmented: of_segments | {"filters"}, finished_run.folder: FIGURES.keys() - of_segments}
+    for number, (folder, expected) in enumerate(made.items()):
+        out = tmp_path / str(number)
+        few = ["--batch-size", "64", "--batches", "2", "--out", str(out)]
+        assert run(["figures", "all", "--run", str(folder), *few]) == 0
+        assert {path.stem for path in out.iterdir()} == expected
+        said = capsys.readouterr().out
+        # Every other one is left out, with the reason.
+        assert {line.split()[2] for line in said.splitlines() if "left out" in line} == {
+            f"{name}:" for name in FIGURES.keys() - expected
+        }
+    assert "one-hot: " in said
+    assert "mira, which has no segments" in said
+
+
+def test_what_goes_wrong_for_all_figures_is_no_reason_to_leave_them_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["figures", "all", "--run", str(tmp_path)]) == 1
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_the_views_are_those_that_were_coded(segmented: Path) -> None:
+    subject = Subject(segmented, most=300, device=torch.device("cpu"))
+    for codes, pictures in zip(subject.two_views.codes, subject.two_views.pictures, strict=True):
+        assert codes.shape == (300, 8)
+        assert pictures.shape == (3, 8, 8, 3)
+        # The noise that leaves [0, 1] is cut off in the pictures, and says little.
+        grey = torch.from_numpy(pictures[..., 0])[:, None]
+        again = ia.soft_discretize(subject.network(grey).detach(), 4, subject.model.settings.method.temperature)
+        assert np.abs(again.numpy() - codes[:3]).max() < 0.1
+    # Each is a view of its own.
+    assert not np.allclose(subject.two_views.pictures[0], subject.two_views.pictures[1])
+
+
+def test_views_in_colour_are_shown_as_they_were_before_normalisation() -> None:
+    settings = Pretraining(
+        batch_size=64,
+        data=Synthetic(count=20, size=16),
+        augmentation=Dino(global_size=16),
+        encoder=ResNet(),
+        projector=Projector(hidden=(16,), projection=8),
+        method=Imsvd(units=4),
+        device="cpu",
+    )
+    subject = Subject(Path(), most=12, device=torch.device("cpu"))
+    subject.model = Model(Path(), "some", settings, build(settings, images=20, classes=0).eval(), 0)
+    for codes, pictures in zip(subject.two_views.codes, subject.two_views.pictures, strict=True):
+        assert codes.shape == (12, 8)
+        views = normalised(torch.from_numpy(pictures).permute(0, 3, 1, 2), Dino(global_size=16))
+        again = ia.soft_discretize(subject.network(views).detach(), 4, settings.method.temperature)
+        assert np.allclose(again.numpy(), codes[:3], atol=1e-4)
+
+
+def test_other_images_than_the_run_s(segmented: Path, finished_run: Any, tmp_path: Path) -> None:
+    held_out = digits()[1]
+    names = ["cluster-entropy", "filters"]
+    words = ["--run", str(finished_run.folder), "--out", str(tmp_path), "--data", "digits"]
+    assert run(["figures", *names, *words]) == 0
+    said = json.loads((tmp_path / "cluster-entropy.json").read_text())
+    assert sum(said["sizes"]) == len(held_out.images)
+    assert said["entropy_of_the_classes_nats"] == pytest.approx(
+        float(ia.entropy(np.bincount(held_out.classes.numpy()) / len(held_out.images)))
+    )
+    assert run(["figures", "one-hot", "--run", str(segmented), "--out", str(tmp_path), "--data", "digits"]) == 0
+    subject = Subject(segmented, most=20_000, device=torch.device("cpu"), data="digits")
+    assert subject.two_views.codes[0].shape == (450, 8)
+
+
+LINES = [
+    {"epoch": 1, "agreement": 0.1, "pseudo_label_nmi": 0.2, "pseudo_label_purity": 0.3},
+    {"epoch": 2, "agreement": 0.2},
+    {"epoch": 3, "agreement": 0.3, "pseudo_label_change": 0.5, "pseudo_label_nmi_before": 0.4},
+]
+
+
+def test_the_course_is_drawn_where_there_is_something_to_compare() -> None:
+    found = course.course(LINES)
+    assert found.curves["agreement"] == ([1, 2, 3], [0.1, 0.2, 0.3])
+    assert found.curves["pseudo_label_change"] == ([3], [0.5])
+    axes = course.draw(found).axes
+    assert [len(one.lines) for one in axes] == [2, 2, 1]
+    assert all(one.get_xlabel() == "epoch" and one.get_ylabel() for one in axes)
+    # Without classes there is nothing to compare with them.
+    unknown = [{name: value for name, value in line.items() if name[13:] not in ("nmi", "purity")} for line in LINES]
+    assert [one.get_title("left") for one in course.draw(course.course(unknown)).axes] == [
+        "Labels and the labels before",
+        "Labels and the network's predictions",
+    ]
+    with pytest.raises(ValueError, match="compares no labels"):
+        course.course([{"epoch": 1, "agreement": 0.1}])
 
 
 def test_figures_of_segments_need_segments(finished_run: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,6 +406,27 @@ def test_heat_of_a_unit_that_is_a_mean_of_maps() -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
     maps = gradcam.Maps(1, name, np.arange(3), np.ones(3, np.float32), found)
     assert len(gradcam.draw(maps, np.zeros((3, 6, 6, 3), np.float32)).axes) == 7
+
+
+def test_maps_are_weighed_by_finite_differences() -> None:
+    """A map's weight is what the unit gains if the whole map is raised a little, also before a ReLU in its place."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rest = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 5))
+        convolution = nn.Conv2d(1, 3, 3, padding=1)
+    network = nn.Sequential(convolution, rest, nn.Softmax(dim=1)).double().eval()
+    images = torch.randn(2, 1, 6, 6, generator=generator, dtype=torch.float64)
+    unit, step = 2, 1e-6
+    with torch.no_grad():
+        maps = convolution(images)
+        gains = []
+        for raised in step * torch.eye(3, dtype=torch.float64)[:, :, None, None]:
+            up, down = (network[1:](maps + sign * raised)[:, unit] for sign in (1, -1))
+            gains.append((up - down) / (2 * step))
+        expected = (torch.stack(gains, dim=1)[:, :, None, None] / 36 * maps).sum(dim=1).relu()
+        expected /= expected.amax(dim=(1, 2), keepdim=True)
+    assert np.allclose(gradcam.heat(network, convolution, images, unit), expected.numpy(), atol=1e-6)
 
 
 def test_layers_without_maps_are_refused() -> None:

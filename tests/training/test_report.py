@@ -141,6 +141,7 @@ def test_curves_show_what_is_watched(finished_run: Any) -> None:
         "Loss / ln K",
         "Information of the labels (nats)",
         "Clusters in use, of 12",
+        "Labels of the images",
         "Share of the images",
         "Effective rank of the features",
         "Learning rate and beta",

@@ -1,7 +1,7 @@
 """Checkpoints: everything that the rest of a run depends on, in one file, written atomically."""
 
 import shutil
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Checkpoint:
     """Of gradients in float16; empty otherwise."""
     summary: dict[str, Any]
     """Of the steps of the epoch that is not at its end."""
+    course: dict[str, Any] = field(default_factory=dict)
+    """The labels of the training images, to compare the next ones with; checkpoints of before have none."""
 
     def restore_method(self, method: nn.Module) -> None:
         """Put the weights back.
@@ -126,8 +128,7 @@ def load(path: Path, *, to_train: bool = False) -> Checkpoint | None:
         raise CheckpointError(
             f"{path} has format version {version} and this program reads up to {VERSION}; update infoassign"
         )
-    names = [item.name for item in fields(Checkpoint)]
-    missing = [name for name in names if name not in state]
+    missing = [item.name for item in fields(Checkpoint) if item.default_factory is MISSING and item.name not in state]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}; {advice}")
-    return Checkpoint(**{name: state[name] for name in names})
+    return Checkpoint(**{item.name: state[item.name] for item in fields(Checkpoint) if item.name in state})

@@ -33,6 +33,8 @@ class Feed(Protocol):
     """How many there are, over all ranks."""
     classes: int
     """How many; 0 if they are not known."""
+    true_classes: Tensor
+    """Those of all images, (N,), int64, on the CPU; -1 where they are not known. To look at, never to train on."""
     steps_per_epoch: int
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
@@ -87,6 +89,7 @@ class DigitFeed:
         self.device = device
         self.images = len(images.images)
         self.classes = int(images.classes.max()) + 1
+        self.true_classes = images.classes
         self.steps_per_epoch = self.images // settings.batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(f"batch_size {settings.batch_size} is larger than the {self.images} images")
@@ -157,7 +160,7 @@ class ViewFeed:
         self.device = device
         self.images = len(images)
         self.classes = len(images.names)
-        self._classes = _truth(images)
+        self.true_classes = _truth(images)
         batches = Batches(
             count=self.images, batch_size=settings.batch_size, seed=settings.seed, rank=place.rank, world=place.world
         )
@@ -168,7 +171,7 @@ class ViewFeed:
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """Yield this rank's part of every batch of an epoch, from batch `first` on."""
         for views, rows in self._training.epoch(number, first):
-            yield Batch(self._on_device(views), rows.to(self.device), self._classes[rows].to(self.device))
+            yield Batch(self._on_device(views), rows.to(self.device), self.true_classes[rows].to(self.device))
 
     def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Go once over this rank's part of all images, shuffled.
@@ -189,7 +192,7 @@ class ViewFeed:
         enough = -(-count // batches.batch_size)
         # The number first: otherwise a part would be loaded only to be left.
         for _, (rows, views) in zip(range(enough), self.everything(0, 1), strict=False):
-            yield Batch(views, rows, self._classes[rows.cpu()].to(self.device))
+            yield Batch(views, rows, self.true_classes[rows.cpu()].to(self.device))
 
     def _chunks(self) -> Batches:
         # The largest chunks of which the last gives every rank an image, too.

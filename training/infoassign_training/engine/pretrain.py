@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+import infoassign as ia
 from infoassign.files import write_text
 from infoassign_training import timing
 from infoassign_training.config import Pretraining
@@ -22,6 +23,7 @@ from infoassign_training.data.views import seed_of
 from infoassign_training.engine import alarms, checkpoint, ranks, watching
 from infoassign_training.engine.board import board
 from infoassign_training.engine.checkpoint import Checkpoint
+from infoassign_training.engine.course import Course
 from infoassign_training.engine.divergence import DivergenceError, dump
 from infoassign_training.engine.feed import Feed
 from infoassign_training.engine.optim import optimizer_of
@@ -136,6 +138,7 @@ class _Loop:
         self.unit = torch.ones((), device=device)
         self.steps = 0
         self.summary = Summary(method.labels)
+        self.course = Course(feed.true_classes, device)
         self.seconds = 0.0
         self._restore()
         self.module = shared(Stepper(method, settings.precision), place)
@@ -156,6 +159,8 @@ class _Loop:
             self.optimizer.load_state_dict(state.optimizer)
             self.scaler.load_state_dict(state.scaler)
             self.steps = state.step
+            if state.course:
+                self.course.load_state_dict(state.course)
             if state.summary:
                 self.seconds = state.summary["seconds"]
                 self.summary.load_state_dict(state.summary["means"])
@@ -211,8 +216,7 @@ class _Loop:
         seed = seed_of(settings.seed, now.step, self.place.rank)
         torch.manual_seed(seed)
         with timing.part(timing.ASSIGNMENT):
-            for assignment in method.before(now, partial(self._everything, now.step)):
-                self.summary.add_labels(assignment)
+            self._labelled(method.before(now, partial(self._everything, now.step)))
         self.optimizer.zero_grad()
         try:
             outcome = backward(
@@ -231,8 +235,18 @@ class _Loop:
         self.steps += 1
         self.rate = rate
         self.summary.add(outcome)
+        if outcome.assignments:
+            self.course.add(batch.rows, outcome.assignments[0].labels[: len(batch.rows)])
         self.bar.set_postfix(self.summary.headline(), refresh=False)
         self.bar.update()
+
+    def _labelled(self, assignments: tuple[ia.Assignment, ...]) -> None:
+        """Take in labels that were made for all images."""
+        for assignment in assignments:
+            self.summary.add_labels(assignment)
+        kept = self.method.pseudo_labels() if assignments else None
+        if kept is not None:
+            self.course.add(torch.arange(kept.shape[1]), kept[0])
 
     def _everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Go once over all images; the wait for them is no part of what is made of them."""
@@ -243,12 +257,12 @@ class _Loop:
         assert batch is not None
         if number + 1 == self.settings.epochs:
             with timing.part(timing.ASSIGNMENT):
-                for assignment in self.method.finish(partial(self._everything, self.total)):
-                    self.summary.add_labels(assignment)
+                self._labelled(self.method.finish(partial(self._everything, self.total)))
         seen = watching.seen(self.method, batch, self.settings.accumulate)
         if not all(bool(values.isfinite().all()) for values in seen):
             raise DivergenceError("its last step left weights that give no finite features", batch, self.steps - 1)
-        record = {"epoch": number + 1, "step": self.steps, **self.summary.record(), **watching.spread(*seen)}
+        record = {"epoch": number + 1, "step": self.steps, **self.summary.record(), **self.course.record()}
+        record |= watching.spread(*seen)
         if self.settings.knn_every and (number + 1) % self.settings.knn_every == 0:
             record |= watching.knn(self.method.encoder, self.feed, self.place)
         return record | {"learning_rate": self.rate}
@@ -278,6 +292,7 @@ class _Loop:
         """Write a checkpoint; within an epoch `summary` has what its line is made of."""
         if summary:
             self.summary.pool()
+            self.course.pool()
             summary["means"] = self.summary.state_dict()
         if self.place.rank == 0:
             checkpoint.keep(self.run.checkpoint, checkpoint.PREVIOUS)
@@ -289,6 +304,7 @@ class _Loop:
                     self.optimizer.state_dict(),
                     self.scaler.state_dict(),
                     summary,
+                    self.course.state_dict() if self.method.labels else {},
                 ),
             )
 

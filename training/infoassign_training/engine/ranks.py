@@ -133,6 +133,20 @@ def spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
     return whole
 
 
+def largest(values: Tensor) -> Tensor:
+    """Return, entry by entry, the largest values of all ranks, of tensors of the same shape and dtype.
+
+    Examples
+    --------
+    >>> largest(torch.tensor([3, -1]))
+    tensor([ 3, -1])
+    """
+    if _grouped():
+        with timing.part(timing.COMMUNICATION):
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values
+
+
 def share(count: int) -> slice:
     """Say which of `count` rows, which all ranks have, this rank is to work on."""
     place = Place(dist.get_rank(), dist.get_world_size()) if _grouped() else Place()

@@ -205,6 +205,7 @@ class _Counted:
         self, feed: Feed, watch: timing.Stopwatch, device: torch.device, steps: int, warmup: int, *, shown: bool
     ) -> None:
         self.images, self.classes, self.steps_per_epoch = feed.images, feed.classes, feed.steps_per_epoch
+        self.true_classes = feed.true_classes
         self.seconds = 0.0
         self.shares: dict[str, float] = {}
         self._feed, self._watch, self._device = feed, watch, device

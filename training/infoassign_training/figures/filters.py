@@ -71,14 +71,18 @@ def scaled(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 def draw(found: Filters) -> Figure:
     """Draw the filters, the longest first; a filter's darkest weight is 0 and its brightest 1."""
     pictures = scaled(found.weights)[np.argsort(-found.norms, kind="stable")]
+    # Weights of a few pixels each, so that what is between the filters is thin.
+    larger = max(1, 24 // pictures.shape[2])
+    pictures = pictures.repeat(larger, axis=1).repeat(larger, axis=2)
     count, height, width = pictures.shape[:3]
     across = int(np.ceil(np.sqrt(2 * count)))
     down = -(-count // across)
-    # Between the filters a colour that is none of theirs, so that their white ends somewhere.
-    sheet = np.tile(np.array(to_rgb(BLUE)), (down * (height + 1) + 1, across * (width + 1) + 1, 1))
+    sheet = np.ones((down * (height + 1) + 1, across * (width + 1) + 1, 3))
     for place, picture in enumerate(pictures):
         row, column = divmod(place, across)
         top, left = row * (height + 1) + 1, column * (width + 1) + 1
+        # Around the filters a colour that is none of theirs, so that their white ends somewhere.
+        sheet[top - 1 : top + height + 1, left - 1 : left + width + 1] = to_rgb(BLUE)
         sheet[top : top + height, left : left + width] = picture
     figure = Figure(figsize=(9, 9 * down / across + 0.8), layout="constrained")
     axes = figure.subplots()

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from infoassign_training.engine import ranks
 from infoassign_training.engine.run import Run
 from infoassign_training.errors import UserError
-from infoassign_training.figures import clusters, convergence, filters, gradcam, segments
+from infoassign_training.figures import clusters, convergence, course, filters, gradcam, segments
 from infoassign_training.figures.options import Options
 from infoassign_training.figures.saving import save
-from infoassign_training.figures.subject import Subject
+from infoassign_training.figures.subject import Subject, UnfitError
 from infoassign_training.labelling.tables import open_table
 from infoassign_training.methods.settings import Mira, Sela, Settings, Swav
 
@@ -23,7 +23,7 @@ Made: TypeAlias = tuple[Figure, dict[str, Any]]
 """A figure and the numbers in it."""
 
 
-def draw(names: Sequence[str], options: Options) -> Iterator[Path]:
+def draw(names: Sequence[str], options: Options) -> Iterator[Path | UnfitError]:
     """Make figures one after the other.
 
     Parameters
@@ -37,25 +37,28 @@ def draw(names: Sequence[str], options: Options) -> Iterator[Path]:
     ------
     Path
         Every file that was written.
+    UnfitError
+        Why a figure cannot be made of this run; the others go on.
 
     Raises
     ------
     UserError
-        If a figure cannot be made of this run, or of scores alone.
+        If a figure cannot be made of scores alone, or what it is made of is not there.
     """
     subject, folder = None, options.out
     with ranks.joined(options.device) as (_, device):
         if options.run is not None:
             where = options.run.expanduser()
-            subject = Subject(where, most=options.images, device=device)
+            subject = Subject(where, most=options.images, device=device, data=options.data)
             folder = folder or Run(where if where.is_dir() else where.parent).figures
         if folder is None:
             raise UserError("say with --out where the figures are to be written")
         for name in names:
             try:
                 figure, numbers = _figure(name, options, subject)
-            except ValueError as error:
-                raise UserError(f"{name}: {error}") from error
+            except (UnfitError, ValueError) as error:
+                yield UnfitError(f"{name}: {error}")
+                continue
             yield from save(folder.expanduser(), name, figure, numbers)
 
 
@@ -111,20 +114,22 @@ def published(settings: Settings) -> tuple[float, float, float]:
 
 def _joint(subject: Subject, options: Options) -> Made:
     size = subject.segment_size
-    found = segments.joint(*subject.two_views, size)
+    found = segments.joint(*subject.two_views.codes, size)
     return segments.draw_joint(found), found.to_dict()
 
 
 def _hardness(subject: Subject, options: Options) -> Made:
     size = subject.segment_size
-    found = segments.hardness(*subject.two_views, size)
+    found = segments.hardness(*subject.two_views.codes, size)
     return segments.draw_hardness(found), found.to_dict()
 
 
 def _two_views(subject: Subject, options: Options) -> Made:
     size = subject.segment_size
-    first, second = (view[: segments.IMAGES, : segments.VECTOR] for view in subject.two_views)
-    return segments.draw_vectors(first, second, size), {"first": first.tolist(), "second": second.tolist()}
+    pictures = subject.two_views.pictures
+    first, second = (codes[: len(pictures[0]), : segments.VECTOR] for codes in subject.two_views.codes)
+    figure = segments.draw_vectors(pictures, first, second, size)
+    return figure, {"first": first.tolist(), "second": second.tolist()}
 
 
 def _samples(subject: Subject, options: Options) -> Made:
@@ -144,6 +149,11 @@ def _grad_cam(subject: Subject, options: Options) -> Made:
     heat = gradcam.heat(network, layer, images, unit)
     found = gradcam.Maps(unit, name, rows, codes[rows, unit], heat)
     return gradcam.draw(found, subject.pictures(rows, 224)), found.to_dict()
+
+
+def _course(subject: Subject, options: Options) -> Made:
+    found = course.course(Run(subject.model.path.parent).records())
+    return course.draw(found), found.to_dict()
 
 
 def _entropies(subject: Subject, options: Options) -> Made:
@@ -169,6 +179,7 @@ MAKERS: dict[str, Callable[[Subject, Options], Made]] = {
     "two-views": _two_views,
     "unit-samples": _samples,
     "grad-cam": _grad_cam,
+    "course": _course,
     "cluster-entropy": _entropies,
     "pure-clusters": partial(_clusters, lowest=True),
     "random-clusters": partial(_clusters, lowest=False),

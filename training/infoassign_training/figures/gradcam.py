@@ -9,7 +9,6 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def layer_of(encoder: nn.Module, images: Tensor, name: str = "") -> tuple[str, n
 
 
 def heat(network: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, unit: int) -> NDArray[np.float32]:
-    """Return Grad-CAM's maps of a unit for images (n, C, H, W), each scaled to a largest value of 1, (n, h, w).
+    """Return captum's Grad-CAM of a unit for images (n, C, H, W), each map scaled to a largest value of 1, (n, h, w).
 
     Parameters
     ----------
@@ -97,22 +96,10 @@ def heat(network: Callable[[Tensor], Tensor], layer: nn.Module, images: Tensor, 
     unit
         From 0 to K - 1.
     """
-    kept: list[Tensor] = []
+    # Only here: no other figure needs it.
+    from captum.attr import LayerGradCam
 
-    def keep(module: nn.Module, _: Any, output: Tensor) -> Tensor:
-        # A leaf of its own: what follows may overwrite the maps, and the layers before need no gradient.
-        leaf = output.detach().requires_grad_()
-        kept.append(leaf)
-        return leaf.clone()
-
-    hook = layer.register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            score = network(images)[:, unit].sum()
-            (gradient,) = torch.autograd.grad(score, kept[-1])
-    finally:
-        hook.remove()
-    weighed = F.relu((gradient.mean(dim=(2, 3), keepdim=True) * kept[-1]).sum(dim=1)).detach()
+    weighed = LayerGradCam(network, layer).attribute(images, target=unit, relu_attributions=True).detach()[:, 0]
     largest = weighed.amax(dim=(1, 2), keepdim=True)
     array: NDArray[np.float32] = (weighed / torch.where(largest > 0, largest, 1)).cpu().numpy()
     return array

@@ -8,9 +8,10 @@ FIGURES = {
     "convergence": "MIRA's fixed point, Sinkhorn's and the accelerated solver on their way to the solution",
     "joint-distribution": "the joint distribution of the units of two views (music, imsvd)",
     "one-hot": "how near segments are to one-hot (music, imsvd)",
-    "two-views": "the codes of two views of some images (music, imsvd)",
+    "two-views": "two views of some images, and their codes (music, imsvd)",
     "unit-samples": "the likeliest images of every unit of some segments (music, imsvd)",
     "grad-cam": "where in its likeliest images a unit comes from (music, imsvd)",
+    "course": "labels against the true classes, the labels before and the network's predictions, epoch by epoch",
     "cluster-entropy": "the entropy of the true classes in every cluster",
     "pure-clusters": "images of the clusters with the lowest entropy, framed in the colours of their classes",
     "random-clusters": "images of random clusters, framed in the colours of their classes",
@@ -21,7 +22,7 @@ FIGURES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of ``infoassign figures NAME ...``."""
+    """The options of ``infoassign figures``."""
 
     run: Path | None = None
     """The folder of a run, or a checkpoint in it."""
@@ -29,8 +30,11 @@ class Options:
     """For convergence, in the place of a run: scores (N, K) in a file .npy, cosines unless --temperature says other."""
     out: Path | None = None
     """Folder to write; figures/ in that of the run, from where `infoassign report` takes them, unless it is told."""
+    data: str = ""
+    """Other images than the run's to look at: the test part of a set, in the words of `infoassign evaluate`, such as
+    imagenet:WHERE."""
     images: int = 20_000
-    """Images of the run that are looked at, at most, spread evenly."""
+    """Images that are looked at, at most, spread evenly."""
     beta: float | None = None
     """For convergence: MIRA's beta. Default: the run's last, or 2/3."""
     temperature: float | None = None

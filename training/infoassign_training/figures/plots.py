@@ -16,6 +16,12 @@ from infoassign_training.figures.style import BLUE, GREY, ORANGE, clean, legend,
 
 WATCHED = {"agreement": "views given the label to be learnt", "knn": "neighbours of the same class"}
 """Shares of the images, by their name in the log."""
+COMPARED = {
+    "pseudo_label_nmi": "NMI with the true classes",
+    "pseudo_label_nmi_before": "NMI with the labels before",
+    "pseudo_label_change": "share of the images with another label",
+}
+"""What labels are like beside others, by its name in the log."""
 LOSSES = {"loss", "loss_over_log_k"}
 OTHERS = {"epoch", "step", "seconds", "learning_rate", "feature_rank", "output_std"}
 """What a line of the log of a method without labels has besides the parts of the loss."""
@@ -41,7 +47,8 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
         panels += [_information, partial(_clusters, labels=labels or 1)]
     elif parts := _parts(records[-1]):
         panels.append(partial(_loss_parts, parts=parts))
-    panels += [_watched] * bool(known & WATCHED.keys())
+    panels += [partial(_shares, words="Labels of the images", names=COMPARED)] * bool(known & COMPARED.keys())
+    panels += [partial(_shares, words="Share of the images", names=WATCHED)] * bool(known & WATCHED.keys())
     panels += [_features] * ("feature_rank" in known)
     panels.append(_schedules)
     rows = -(-len(panels) // 2)
@@ -67,7 +74,7 @@ def _curve(
 ) -> None:
     # Some values are of some epochs only: labels of the whole data set, neighbours.
     points = [(record["epoch"], record[key]) for record in records if key in record]
-    sparse = len(points) < len(records)
+    sparse = len(points) < len(records) - 1  # the first has none before it to be compared with
     axes.plot(
         *zip(*points, strict=True),
         color=color,
@@ -123,11 +130,11 @@ def _loss_parts(axes: Axes, records: Sequence[dict[str, Any]], parts: Sequence[s
     legend(axes)
 
 
-def _watched(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
-    for (key, label), color in zip(WATCHED.items(), (BLUE, ORANGE), strict=True):
+def _shares(axes: Axes, records: Sequence[dict[str, Any]], words: str, names: dict[str, str]) -> None:
+    for (key, label), color in zip(names.items(), (BLUE, ORANGE, GREY), strict=False):
         if any(key in record for record in records):
             _curve(axes, records, key, color, label)
-    title(axes, "Share of the images")
+    title(axes, words)
     axes.set_ylim(0, 1.05)
     legend(axes, "lower right")
 

@@ -16,8 +16,6 @@ SHOWN = 400
 """Units of the joint distribution that are drawn, as in the papers."""
 VECTOR = 800
 """Units of an embedding that are drawn, as in the papers."""
-IMAGES = 3
-"""Whose codes are drawn."""
 LEVELS = (0.9, 0.99)
 PUBLISHED = {0.9: 0.9118, 0.99: 0.8125}
 """Shares of the segments with a probability above these levels, on ImageNet (IMSVD, sec. V-B3)."""
@@ -161,11 +159,19 @@ def draw_hardness(found: Hardness) -> Figure:
     return figure
 
 
-def draw_vectors(first: Floats, second: Floats, size: int) -> Figure:
-    """Draw the soft codes (n, sum D) of two views of some images, one above the other, an image a panel."""
-    figure = Figure(figsize=(10, 1.5 * len(first) + 0.4), layout="constrained")
+def draw_vectors(pictures: Sequence[Floats], first: Floats, second: Floats, size: int) -> Figure:
+    """Draw two views (n, S, S, 3) of some images and, one above the other, their soft codes (n, sum D)."""
+    figure = Figure(figsize=(11, 1.5 * len(first) + 0.4), layout="constrained")
     units = np.arange(min(VECTOR, first.shape[1]))
-    panels = figure.subplots(len(first), 1, sharex=True, squeeze=False)[:, 0]
+    places = figure.subplots(len(first), 3, sharex="col", squeeze=False, width_ratios=(1, 1, 7))
+    for column, (words, color) in enumerate((("first view", BLUE), ("second view", ORANGE))):
+        for axes, picture in zip(places[:, column], pictures[column], strict=True):
+            axes.imshow(picture, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set(color=color, linewidth=2)
+        places[-1, column].set_xlabel(words)
+    panels = places[:, 2]
     for axes, one, other in zip(panels, first, second, strict=True):
         axes.vlines(units + 0.5, 0, one[units], color=BLUE, linewidth=1.2, label="first view")
         axes.vlines(units + 0.5, 0, -other[units], color=ORANGE, linewidth=1.2, label="second view, downwards")

@@ -19,6 +19,8 @@ def title(axes: Axes, words: str) -> None:
     axes.set_title(words, loc="left", fontsize=11)
 
 
-def legend(axes: Axes, place: Literal["best", "lower right", "center right", "upper right"] = "best") -> None:
+def legend(
+    axes: Axes, place: Literal["best", "lower right", "center right", "upper left", "upper right"] = "best"
+) -> None:
     """Add a legend without a frame."""
     axes.legend(frameon=False, fontsize=9, loc=place)

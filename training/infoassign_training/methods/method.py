@@ -66,7 +66,7 @@ class Step:
     loss: Tensor
     """Shape (), differentiable."""
     assignments: tuple[ia.Assignment, ...] = ()
-    """The labels that were made for it."""
+    """The labels that were made for it: of its first view first, and in each the images of the batch first."""
     parts: Mapping[str, Tensor] = field(default_factory=dict)
     """Parts of the loss, of shape (), to be logged as means."""
     watched: Mapping[str, Tensor] = field(default_factory=dict)
