@@ -32,7 +32,18 @@ from infoassign_backends.protocol import Array
 
 
 class LossAndGradient(NamedTuple):
-    """A loss of two views' embeddings, with its gradients."""
+    """A loss of two views' embeddings, with its gradients.
+
+    What :func:`infoassign.music_loss_and_gradient` and :func:`infoassign.imsvd_loss_and_gradient` return.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z1, z2 = np.random.default_rng(0).normal(size=(2, 64, 12))
+    >>> value, gradient1, gradient2 = music_loss_and_gradient(z1, z2, segment_size=4)
+    >>> value.shape, gradient1.shape, gradient2.shape
+    ((), (64, 12), (64, 12))
+    """
 
     value: Array
     """Shape (), in the dtype of the embeddings, in single precision at least."""

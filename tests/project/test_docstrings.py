@@ -3,6 +3,9 @@
 The page is parsed as it stands, so that nothing is forgotten. What is required is in the names of the tests. By kind:
 
 - a *law* has the arguments and the example of its module, whose docstring has to have them;
+- a *recipe*, a row of a paper's table, is run by its name and has the example of :mod:`infoassign_training.recipes`;
+- a *record* of training, whose every field is explained, may have the example of its module;
+- a *method* may be in an example of its class;
 - a *protocol* or an abstract class says what others have to write: sentences do for arguments, and nothing can be run;
 - a *method that overrides* a documented one is used as that one is, and says no more than what is its own;
 - *properties* have no arguments and no examples, *exceptions* no examples.
@@ -17,6 +20,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
+from enum import Enum
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -26,7 +30,7 @@ import pytest
 import infoassign
 import infoassign_backends
 
-pytest.importorskip("infoassign_training.recipes", reason="training is an extra")
+recipes = pytest.importorskip("infoassign_training.recipes", reason="training is an extra")
 testing = pytest.importorskip("infoassign.testing", reason="testing is an extra")
 contract = importlib.import_module("infoassign.testing.contract")
 
@@ -60,6 +64,16 @@ class Public:
         return getattr(self.thing, "__name__", "") in contract.STATEMENTS
 
     @property
+    def is_recipe(self) -> bool:
+        return isinstance(self.owner, ModuleType) and self.owner.__name__.startswith(f"{recipes.__name__}.")
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it is a dataclass or named tuple of training."""
+        fields = is_dataclass(self.thing) or hasattr(self.thing, "_fields")
+        return self.is_class and fields and self.thing.__module__.startswith("infoassign_training.")
+
+    @property
     def is_to_be_written(self) -> bool:
         """Whether it is a protocol, an abstract class or what these ask for."""
         asked = getattr(self.thing, "__isabstractmethod__", False)
@@ -75,14 +89,23 @@ class Public:
     @property
     def is_called(self) -> bool:
         """Whether its arguments and an example are its own to show."""
-        if self.is_law or self.is_to_be_written or self.overrides:
+        if self.is_law or self.is_recipe or self.is_to_be_written or self.overrides:
             return False
         return isinstance(self.thing, type | FunctionType)
 
     @property
+    def examples(self) -> str:
+        """Those that may show it: its own, and by its kind those of what it is in."""
+        own = self.sections.get("Examples", "")
+        if isinstance(self.owner, type):
+            around = Public("", self.owner, None).sections.get("Examples", "")
+            return own + (around if f".{self.path.rpartition('.')[2]}(" in around else "")
+        return own + (Public("", self.owner, None).sections.get("Examples", "") if self.is_record else "")
+
+    @property
     def arguments(self) -> set[str]:
         """What is passed by a caller."""
-        if self.is_class and (issubclass(self.thing, BaseException) or self.thing.__init__ is object.__init__):
+        if self.is_class and issubclass(self.thing, BaseException | Enum):
             return set()
         return {name for name in inspect.signature(self.thing).parameters if not name.startswith("_")} - {"self", "cls"}
 
@@ -196,7 +219,11 @@ def test_says_what_it_raises(each: Public) -> None:
 
 @named([each for each in CALLED if not (each.is_class and issubclass(each.thing, BaseException))])
 def test_has_an_example(each: Public) -> None:
-    assert ">>>" in each.sections.get("Examples", "")
+    assert ">>>" in each.examples
+
+
+def test_recipes_have_an_example() -> None:
+    assert ">>>" in Public("", recipes, None).sections["Examples"]
 
 
 @named([each for each in ALL if each.is_law])

@@ -24,7 +24,13 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """A labelled data set in its parts, which share no image and number their classes alike."""
+    """A labelled data set in its parts, which share no image and number their classes alike.
+
+    Examples
+    --------
+    >>> open_benchmark("digits").test.names[:3]
+    ('0', '1', '2')
+    """
 
     name: str
     """One of :data:`~infoassign_training.data.benchmark_layouts.SETS`."""

@@ -53,6 +53,11 @@ class TaggedJoined(Joined):
 def joined(*sources: Images) -> Joined:
     """Join sources with the same classes, such as what is fitted on and what settings were chosen on.
 
+    Parameters
+    ----------
+    sources
+        One or more.
+
     Returns
     -------
     Joined

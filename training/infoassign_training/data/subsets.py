@@ -56,6 +56,13 @@ def rows_of(images: Images, rows: NDArray[np.int64]) -> Selection:
     -------
     Selection
         A :class:`TaggedSelection` of tagged images.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> some = rows_of(SyntheticImages(10), np.array([7, 2]))
+    >>> len(some), some.origin(0), some.classes
+    (2, 'synthetic[7]', array([7, 2]))
     """
     if isinstance(images, TaggedImages):
         return TaggedSelection(images, rows, None, images.names, presence=images.presence[rows])
@@ -127,12 +134,28 @@ def stratified(images: Images, share: float, *, seed: int) -> Selection:
 
     Of n images of a class ``max(1, round(share n))`` stay. With the same seed a smaller share is a subset of a larger.
 
+    Parameters
+    ----------
+    images
+        With classes.
+    share
+        Of every class, in (0, 1].
+    seed
+        Of the choice.
+
     Raises
     ------
     ImagesError
         If the source has no classes.
     ValueError
         If the share is outside (0, 1].
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> images = SyntheticImages(1000)  # ten classes in turn
+    >>> np.bincount(stratified(images, 0.05, seed=0).classes)
+    array([5, 5, 5, 5, 5, 5, 5, 5, 5, 5])
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1]; got {share}")
@@ -149,12 +172,29 @@ def per_class(images: Images, count: int, *, seed: int) -> NDArray[np.int64]:
 
     With the same seed a smaller count is a subset of a larger. What is left is ``np.setdiff1d(range(N), rows)``.
 
+    Parameters
+    ----------
+    images
+        With classes.
+    count
+        How many of each, at least 1.
+    seed
+        Of the choice.
+
     Raises
     ------
     ImagesError
         If the source has no classes, or one with fewer images.
     ValueError
         If the count is not positive.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> images = SyntheticImages(1000)  # ten classes in turn
+    >>> rows = per_class(images, 2, seed=0)
+    >>> rows.shape, np.bincount(images.classes[rows])
+    ((20,), array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2]))
     """
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
@@ -184,6 +224,15 @@ def listed(images: Images, path: str | Path) -> Selection:
     ImagesError
         If the file cannot be read or lists nothing, an image twice, one that the source has not, or one that may be
         several of the source.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> path = Path(mkdtemp()) / "chosen.txt"
+    >>> _ = path.write_text("synthetic[7]\nsynthetic[2]\n")
+    >>> listed(SyntheticImages(10), path).rows
+    array([2, 7])
     """
     lines = lines_of(Path(path))
     places: dict[str, list[int]] = {line: [] for line in lines}
