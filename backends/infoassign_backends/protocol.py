@@ -130,13 +130,25 @@ class Views(NamedTuple):
 
 
 class Product(NamedTuple):
-    """Scores ``f_i . p_j / temperature + b_j`` that are not multiplied out."""
+    """Scores ``f_i . p_j / temperature + b_j`` that are not multiplied out.
+
+    Examples
+    --------
+    A tile of rows is multiplied at a time where no backend has anything better, as on the host:
+
+    >>> import numpy as np
+    >>> from infoassign_backends import numpy_backend
+    >>> product = Product(np.ones((4, 2)), np.ones((3, 2)), 0.5, None, reach=4.0, span=8.0)
+    >>> numpy_backend.factored(product, epsilon=0.1) is None
+    True
+    """
 
     features: Array
     """Shape (B, D)."""
     prototypes: Array
     """Shape (K, D), of the same dtype."""
     temperature: float
+    """What divides the products, > 0."""
     bias: Array | None
     """Shape (K,); ``-inf`` removes a label."""
     reach: float

@@ -39,7 +39,9 @@ class Enclosure(NamedTuple):
     """
 
     lower: float
+    """Rounded down."""
     upper: float
+    """Rounded up."""
 
 
 def certify(scores: Any, potential: Any, *, epsilon: float, strength: float, prior: Any = None) -> Enclosure:

@@ -37,7 +37,7 @@ contract = importlib.import_module("infoassign.testing.contract")
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 DIRECTIVE = re.compile(r"^\.\. auto(module|class|function):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE)
 HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
-SHAPE = re.compile(r"\bshapes?\b|\((?:[\w.]+)?(?:, ?[\w. +*]+)*,?\)|\b0-d\b")
+SHAPE = re.compile(r"\bshapes?\b|\((?:[\w.]+)?(?:, ?[\w. +*]+)*,?\)|\b0-d\b", re.IGNORECASE)
 ARRAY = re.compile(r"\b(?:Array|Tensor|NDArray|Matrix|ndarray)\b")
 
 
@@ -123,12 +123,15 @@ class Public:
         return found
 
     def raised(self) -> set[str]:
-        """The names of the exceptions that its own lines raise."""
+        """The names of the exceptions that its own lines raise; what a decorator made has no lines."""
+        if inspect.getsourcefile(self.thing) != inspect.getsourcefile(inspect.getmodule(self.thing)):
+            return set()
         lines = tree(self.thing).body
         if self.is_class:
             lines = [line for line in lines if getattr(line, "name", "") in ("__init__", "__post_init__")]
         found = [each.exc for line in lines for each in walk(line) if isinstance(each, ast.Raise) and each.exc]
-        return {ast.unparse(error.func) for error in found if isinstance(error, ast.Call)}
+        names = {ast.unparse(error.func) for error in found if isinstance(error, ast.Call)}
+        return {name for name in names if name.endswith("Error")}
 
 
 def tree(thing: Any) -> Any:

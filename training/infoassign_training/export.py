@@ -33,7 +33,19 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """What :func:`export` wrote.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> written = export(folder, folder.parent / "exported")
+    >>> written.network, all(file.is_file() for file in written.files)
+    ('NETWORK', True)
+    """
 
     origin: str
     """Where the weights were, in words."""

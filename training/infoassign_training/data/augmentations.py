@@ -5,7 +5,7 @@ are. Methods not named here use another's: MIRA `Dino` with both scales split at
 
 Examples
 --------
->>> [(view.size, view.scale) for view in Dino(local_views=1).views()]
+>>> [(view.size, view.scale) for view in Dino(local_views=1).views]
 [(224, (0.25, 1.0)), (224, (0.25, 1.0)), (96, (0.05, 0.25))]
 >>> Swav(global_views=0)
 Traceback (most recent call last):

@@ -388,8 +388,8 @@ def count(settings: Pretraining, part: int, pieces: int, precision: Precision, *
     Examples
     --------
     >>> one, two = (count(Pretraining(), 128, pieces, "float32", images=1347) for pieces in (1, 2))
-    >>> two.activations < one.activations, two.flops == one.flops
-    (True, True)
+    >>> one.piece, two.piece, two.activations < one.activations
+    (128, 64, True)
     """
     with torch.device("meta"):
         method = build(settings, images=images, classes=1000)

@@ -2,10 +2,10 @@
 
 Examples
 --------
->>> require_consistent(Options(out=Path("labels"), method="sinkhorn", beta=0.5))
+>>> require_consistent(Options(out=Path("labels"), argmax=True, beta=0.5))  # doctest: +ELLIPSIS
 Traceback (most recent call last):
     ...
-infoassign_training.errors.UserError: beta
+infoassign_training.errors.UserError: ...
 """
 
 from dataclasses import dataclass

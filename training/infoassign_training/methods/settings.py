@@ -7,7 +7,7 @@ Examples
 >>> Swav(epsilon=0.0)
 Traceback (most recent call last):
     ...
-ValueError: method.epsilon
+ValueError: method.epsilon must be positive and finite; got 0.0
 """
 
 from abc import ABC, abstractmethod

@@ -25,9 +25,18 @@ IMAGENET_CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """An encoder with its weights, and what is known of it.
+    """An encoder with its weights, and what is known of it; what :func:`read_pretrained` returns.
 
-    What :func:`read_pretrained` returns, which has an example.
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> found = read_pretrained(folder)
+    >>> found.settings, found.recipe, found.std
+    (SmallResNet(widths=(16, 32, 64), features=128), 'untrained', (1.0, 1.0, 1.0))
     """
 
     encoder: nn.Module
