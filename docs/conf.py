@@ -19,6 +19,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas without a content network
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "fields",
     "theorems",
 ]
 html_theme = "furo"
@@ -29,6 +30,11 @@ exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# Every function, module and field that is named is documented. Types are not looked for: most are of other libraries,
+# whose names there is no network for, and those of ours are also written in signatures under names that are not public.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"(?!(~|\w+\[~?)?infoassign).*"), ("py:obj", ".*")]
 
 napoleon_google_docstring = False
 autodoc_member_order = "bysource"

@@ -35,7 +35,7 @@ testing = pytest.importorskip("infoassign.testing", reason="testing is an extra"
 contract = importlib.import_module("infoassign.testing.contract")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-DIRECTIVE = re.compile(r"^\.\. auto(module|class|function):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE)
+DIRECTIVE = re.compile(r"^\.\. auto(module|class|function|exception):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE)
 HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 SHAPE = re.compile(r"\bshapes?\b|\((?:[\w.]+)?(?:, ?[\w. +*]+)*,?\)|\b0-d\b", re.IGNORECASE)
 ARRAY = re.compile(r"\b(?:Array|Tensor|NDArray|Matrix|ndarray)\b")

@@ -19,9 +19,13 @@ class Selection:
     """Some images of a source: image i is the source's image ``rows[i]``."""
 
     source: Images
+    """What they are of."""
     rows: NDArray[np.int64]
+    """Shape (n,)."""
     classes: NDArray[np.int64] | None
+    """Shape (n,); None if they are not known."""
     names: tuple[str, ...]
+    """Of the classes."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -217,7 +221,7 @@ def listed(images: Images, path: str | Path) -> Selection:
     images
         The source.
     path
-        A text file with an image on every line: its path as :meth:`Images.origin` has it, or the last part of that.
+        A text file with an image on every line: its path as :meth:`~infoassign_training.data.images.Images.origin` has it, or the last part of that.
 
     Raises
     ------
@@ -230,9 +234,9 @@ def listed(images: Images, path: str | Path) -> Selection:
     >>> from tempfile import mkdtemp
     >>> from infoassign_training.data.synthetic import SyntheticImages
     >>> path = Path(mkdtemp()) / "chosen.txt"
-    >>> _ = path.write_text("synthetic[7]\nsynthetic[2]\n")
+    >>> _ = path.write_text("synthetic[7]")
     >>> listed(SyntheticImages(10), path).rows
-    array([2, 7])
+    array([7])
     """
     lines = lines_of(Path(path))
     places: dict[str, list[int]] = {line: [] for line in lines}
