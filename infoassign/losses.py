@@ -155,7 +155,7 @@ def music_loss_and_gradient(
     invariance: Invariance = "inner-product",
     all_gather: AllGather | None = None,
 ) -> LossAndGradient:
-    """Return MUSIC's loss with its gradients in both embeddings, for any array library.
+    """Return MUSIC's loss (eq. 4) with its gradients in both embeddings (theory, B7), for any array library.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def imsvd_loss_and_gradient(
     invariance: Invariance = "inner-product",
     all_gather: AllGather | None = None,
 ) -> LossAndGradient:
-    """Return IMSVD's loss with its gradients in both embeddings, for any array library.
+    """Return IMSVD's loss (eq. 11) with its gradients in both embeddings (theory, B7), for any array library.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class Segments:
 
 
 class EntropyTerms(NamedTuple):
-    """What MUSIC and IMSVD minimise of a joint distribution: sums of P log P, so entropies with a minus.
+    """What MUSIC and IMSVD minimise of a joint distribution (theory, B1): sums of P log P, so entropies with a minus.
 
     Both in nats; what :func:`infoassign.entropy_terms` and :func:`infoassign.entropy_lower_bounds` return.
 

@@ -35,7 +35,9 @@ testing = pytest.importorskip("infoassign.testing", reason="testing is an extra"
 contract = importlib.import_module("infoassign.testing.contract")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-DIRECTIVE = re.compile(r"^\.\. auto(module|class|function|exception):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE)
+DIRECTIVE = re.compile(
+    r"^\.\. auto(module|class|function|exception):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE
+)
 HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 SHAPE = re.compile(r"\bshapes?\b|\((?:[\w.]+)?(?:, ?[\w. +*]+)*,?\)|\b0-d\b", re.IGNORECASE)
 ARRAY = re.compile(r"\b(?:Array|Tensor|NDArray|Matrix|ndarray)\b")
@@ -83,8 +85,9 @@ class Public:
 
     @property
     def overrides(self) -> bool:
+        name = self.path.rpartition(".")[2]
         bases = self.owner.__mro__[1:] if isinstance(self.owner, type) else ()
-        return any(getattr(base, self.path.rpartition(".")[2], None).__doc__ for base in bases)
+        return any(getattr(base, name).__doc__ for base in bases if hasattr(base, name))
 
     @property
     def is_called(self) -> bool:

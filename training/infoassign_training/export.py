@@ -42,9 +42,9 @@ class Exported:
     >>> from infoassign_training.pipeline import pretrain
     >>> folder = Path(mkdtemp()) / "run"
     >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
-    >>> written = export(folder, folder.parent / "exported")
+    >>> written = export(folder, folder.parent / "exported", ["safetensors"])
     >>> written.network, all(file.is_file() for file in written.files)
-    ('NETWORK', True)
+    ('the small-resnet of widths 16, 32, 64', True)
     """
 
     origin: str

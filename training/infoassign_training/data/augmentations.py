@@ -6,11 +6,11 @@ are. Methods not named here use another's: MIRA `Dino` with both scales split at
 Examples
 --------
 >>> [(view.size, view.scale) for view in Dino(local_views=1).views]
-[(224, (0.25, 1.0)), (224, (0.25, 1.0)), (96, (0.05, 0.25))]
+[(224, (0.14, 1.0)), (224, (0.14, 1.0)), (96, (0.05, 0.14))]
 >>> Swav(global_views=0)
 Traceback (most recent call last):
     ...
-ValueError: augmentation.global_views
+ValueError: global_views must be at least 1; got 0
 """
 
 from collections.abc import Mapping

@@ -16,7 +16,15 @@ from infoassign_training.data.listed_files import lines_of
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Some images of a source: image i is the source's image ``rows[i]``."""
+    """Some images of a source: image i is the source's image ``rows[i]``.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> some = rows_of(SyntheticImages(10, size=8), np.array([7, 2]))
+    >>> some.origin(1), some.image(1).shape
+    ('synthetic[2]', torch.Size([3, 8, 8]))
+    """
 
     source: Images
     """What they are of."""
@@ -64,7 +72,7 @@ def rows_of(images: Images, rows: NDArray[np.int64]) -> Selection:
     Examples
     --------
     >>> from infoassign_training.data.synthetic import SyntheticImages
-    >>> some = rows_of(SyntheticImages(10), np.array([7, 2]))
+    >>> some = rows_of(SyntheticImages(10, size=8), np.array([7, 2]))
     >>> len(some), some.origin(0), some.classes
     (2, 'synthetic[7]', array([7, 2]))
     """
@@ -157,7 +165,7 @@ def stratified(images: Images, share: float, *, seed: int) -> Selection:
     Examples
     --------
     >>> from infoassign_training.data.synthetic import SyntheticImages
-    >>> images = SyntheticImages(1000)  # ten classes in turn
+    >>> images = SyntheticImages(1000, size=8)  # ten classes in turn
     >>> np.bincount(stratified(images, 0.05, seed=0).classes)
     array([5, 5, 5, 5, 5, 5, 5, 5, 5, 5])
     """
@@ -195,7 +203,7 @@ def per_class(images: Images, count: int, *, seed: int) -> NDArray[np.int64]:
     Examples
     --------
     >>> from infoassign_training.data.synthetic import SyntheticImages
-    >>> images = SyntheticImages(1000)  # ten classes in turn
+    >>> images = SyntheticImages(1000, size=8)  # ten classes in turn
     >>> rows = per_class(images, 2, seed=0)
     >>> rows.shape, np.bincount(images.classes[rows])
     ((20,), array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2]))
@@ -221,7 +229,8 @@ def listed(images: Images, path: str | Path) -> Selection:
     images
         The source.
     path
-        A text file with an image on every line: its path as :meth:`~infoassign_training.data.images.Images.origin` has it, or the last part of that.
+        A text file with an image on every line: its path as
+        :meth:`~infoassign_training.data.images.Images.origin` has it, or the last part of that.
 
     Raises
     ------
@@ -235,7 +244,7 @@ def listed(images: Images, path: str | Path) -> Selection:
     >>> from infoassign_training.data.synthetic import SyntheticImages
     >>> path = Path(mkdtemp()) / "chosen.txt"
     >>> _ = path.write_text("synthetic[7]")
-    >>> listed(SyntheticImages(10), path).rows
+    >>> listed(SyntheticImages(10, size=8), path).rows
     array([7])
     """
     lines = lines_of(Path(path))
