@@ -31,8 +31,8 @@ exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# What is named is documented. Types of other libraries are not looked for, which would take a network, and neither is the
-# code in the table of the theory, most of which is not public.
+# What is named is documented. Types of other libraries are not looked for, which would take a network, and neither is
+# the code in the table of the theory, most of which is not public.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", r"(?!infoassign).*"), ("py:obj", ".*")]
 # The one stands for any type, the other for either of two that are documented.

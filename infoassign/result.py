@@ -337,8 +337,8 @@ class Assignment:
         Raises
         ------
         TypeError, ValueError
-            If `scores` are not of the library, device and labels that were solved for, or are not finite, or if a row may use
-            no label that was in use.
+            If `scores` are not of the library, device and labels that were solved for, or are not finite, or if a row
+            may use no label that was in use.
 
         Examples
         --------

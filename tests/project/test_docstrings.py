@@ -21,6 +21,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -35,9 +37,8 @@ testing = pytest.importorskip("infoassign.testing", reason="testing is an extra"
 contract = importlib.import_module("infoassign.testing.contract")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-DIRECTIVE = re.compile(
-    r"^\.\. auto(module|class|function|exception):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE
-)
+KINDS = "module|class|function|exception"
+DIRECTIVE = re.compile(rf"^\.\. auto({KINDS}):: ([\w.]+)(?:\(\))?\n((?:   :.*\n)*)", re.MULTILINE)
 HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 SHAPE = re.compile(r"\bshapes?\b|\((?:[\w.]+)?(?:, ?[\w. +*]+)*,?\)|\b0-d\b", re.IGNORECASE)
 ARRAY = re.compile(r"\b(?:Array|Tensor|NDArray|Matrix|ndarray)\b")
@@ -120,7 +121,7 @@ class Public:
             found |= {name.strip(" *") for entry in entries for name in entry.split(",")}
         for kind in self.thing.__mro__ if self.is_class else ():
             body = tree(kind).body if hasattr(kind, "__annotations__") else []
-            for line, below in zip(body, body[1:], strict=False):
+            for line, below in pairwise(body):
                 if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr):
                     found.add(ast.unparse(line.target))
         return found
@@ -159,7 +160,7 @@ def members(path: str, owner: Any, options: dict[str, str]) -> Iterator[Public]:
         thing = vars(owner)[name]
         thing = getattr(thing, "__func__", thing)  # of a class method
         own = not isinstance(owner, ModuleType) or getattr(thing, "__module__", "") == owner.__name__
-        if own and isinstance(thing, type | FunctionType | property):
+        if own and isinstance(thing, type | FunctionType | property | cached_property):
             yield Public(f"{path}.{name}", thing, owner)
             if isinstance(owner, ModuleType) and isinstance(thing, type):
                 yield from members(f"{path}.{name}", thing, {**options, "members": ""})
@@ -188,6 +189,7 @@ def named(some: list[Public]) -> pytest.MarkDecorator:
 
 
 def test_the_page_has_all_public_names() -> None:
+    assert len(DIRECTIVE.findall(PAGE)) == PAGE.count(".. auto")
     shown = {each.path for each in ALL}
     assert {f"infoassign.{name}" for name in infoassign.__all__} <= shown
     functions = [name for name in infoassign_backends.__all__ if name[0].islower()]
