@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "fields",
+    "reproduction",
     "theorems",
 ]
 html_theme = "furo"

@@ -1,6 +1,6 @@
 """Label rows in a file that is never read as a whole, from features and prototypes, and over two ranks.
 
-python examples/bigger_than_memory.py
+Run it with ``python examples/bigger_than_memory.py``; it needs no framework.
 """
 
 from concurrent.futures import ThreadPoolExecutor

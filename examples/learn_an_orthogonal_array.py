@@ -3,7 +3,7 @@
 Four segments of three units have 81 code words. The loss is least where the nine samples' words are an orthogonal
 array: every segment splits the samples in three, and no segment tells anything of another (docs/entropies.md). From
 random embeddings an optimiser of scipy's finds one (from some starts; there are local minima), without torch: the
-library gives value and gradients.
+library gives value and gradients. Run it with ``python examples/learn_an_orthogonal_array.py``.
 """
 
 import numpy as np

@@ -35,12 +35,16 @@ SMALL: dict[str, Settings] = {
     "semi-10": _small("semi-10", **QUICK, labelled=0.5),
     "transfer": _small("transfer", crop=32, strengths=(1e-3, 1.0), max_iterations=50),
     "voc07-svm": _small("voc07-svm", crop=32, strengths=(1e-2, 1.0), folds=2),
+    "voc07-fc6-8": _small("voc07-fc6-8", epochs=1, batch_size=4),
+    "voc07-all": _small("voc07-all", **QUICK | {"crop": 64, "drops": (1,)}),
     "clusters-k-means": _small("clusters-k-means", crop=32),
 }
 """Every protocol, on small images and for a moment."""
 DATA = dict.fromkeys(SMALL, "imagenet") | {
     "places-music": "places205",
     "voc07-svm": "voc2007",
+    "voc07-fc6-8": "voc2007",
+    "voc07-all": "voc2007",
     "transfer": "dtd",
     "knn-sela": "cifar10",
 }
@@ -58,7 +62,7 @@ def checkpoint_of(folder: Path) -> dict[str, Path]:
 
 def evaluated(protocol: str, weights: dict[str, Path], words: str, out: Path) -> Result:
     """Run a small protocol on the network that it is for."""
-    chosen = weights["alexnet" if protocol.startswith("layers") else "resnet"]
+    chosen = weights["alexnet" if protocol.startswith(("layers", "voc07-fc6-8")) else "resnet"]
     return on(protocol, SMALL[protocol], chosen, words, out)
 
 

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import infoassign as ia
+from infoassign_training.dense.presets import PRESETS
 from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.recipes import RECIPES
 
@@ -24,9 +23,8 @@ def test_the_two_commands_are_one_line_each() -> None:
     assert re.fullmatch(r"pip install -q uv && uv run pytest.*\n", second)
 
 
-def test_the_commands_of_full_scale_are_those_that_there_are() -> None:
-    *_, torchrun, slurm, _ = blocks("sh")
-    assert slurm == (ROOT / "examples" / "pretrain.slurm").read_text(encoding="utf-8")
+def test_the_command_of_full_scale_is_one_that_there_is() -> None:
+    torchrun = blocks("sh")[2]
     assert torchrun.startswith("torchrun --nproc-per-node 8 -m infoassign_training pretrain ")
 
 
@@ -36,7 +34,7 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.
 @pytest.mark.parametrize("page", PAGES)
 def test_protocols_that_are_named_exist(page: str) -> None:
     named = re.findall(r"\bevaluate ([a-z0-9-]*[a-z0-9])\b --", (ROOT / page).read_text(encoding="utf-8"))
-    assert set(named) <= set(PROTOCOLS)
+    assert set(named) <= {*PROTOCOLS, *PRESETS}
     assert named or page not in ("README.md", "docs/evaluation.md")
 
 
@@ -56,21 +54,11 @@ def test_the_python_block_runs() -> None:
     assert getattr(labels, "converged")  # noqa: B009
 
 
-def test_the_block_about_scores_that_do_not_fit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    features, prototypes = random.normal(size=(100, 8)), random.normal(size=(5, 8))
-    np.save("scores.npy", features @ prototypes.T)
-    names = {"np": np, "ia": ia, "features": features, "prototypes": prototypes, "my_rows": features}
-    exec(blocks("python")[1], {**names, "all_sum": lambda values: values})
-    assert np.load("plan.npy").shape == (100, 5)
-
-
-def test_the_block_about_losses_runs() -> None:
-    z1, z2 = np.random.default_rng(0).normal(size=(2, 12, 240))
-    names: dict[str, object] = {"ia": ia, "z1": z1, "z2": z2}
-    exec(blocks("python")[2], names)
-    assert names["loss"] == pytest.approx(names["value"])
+def test_the_table_beside_others_is_whole() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("|")]
+    table = [row.split("|")[1:-1] for row in rows if row.count("|") == 8]
+    assert len(table) == 15
+    assert all(cell.strip() for row in table[2:] for cell in row)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -169,6 +169,26 @@ def test_crops_have_areas_within_the_scale(scale: tuple[float, float]) -> None:
     assert abs(ratio.log().mean()) < 0.05
 
 
+@pytest.mark.parametrize("aspect", [(1.0, 1.0), (2.0, 2.0), (1.0, 1.5)])
+def test_crops_have_shapes_within_the_aspect(aspect: tuple[float, float]) -> None:
+    side = 240
+    ramp = torch.arange(side, dtype=torch.uint8)
+    image = torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side), torch.zeros(side, side)]).byte()
+    crops = draws(replace(NOTHING, scale=(0.1, 0.4), aspect=aspect, size=24), image, 100).float()
+    ratio = (crops[:, 0, 12, -1] - crops[:, 0, 12, 0]) / (crops[:, 1, -1, 12] - crops[:, 1, 0, 12])
+    # Edges lie on whole pixels and means on whole values: one of at least 53, up and down.
+    slack = 1.04
+    assert (ratio > aspect[0] / slack).all()
+    assert (ratio < aspect[1] * slack).all()
+    assert ratio.max() / ratio.min() >= (aspect[1] / aspect[0]) ** 0.8
+
+
+def test_an_aspect_out_of_range_is_refused() -> None:
+    for aspect in ((0.0, 1.0), (2.0, 1.0), (1.0, float("inf"))):
+        with pytest.raises(ValueError, match="aspect must rise from above 0"):
+            replace(NOTHING, aspect=aspect)
+
+
 @pytest.mark.parametrize("p", [0.5, 0.2])
 def test_flips_happen_as_often_as_asked(square: Tensor, p: float) -> None:
     views = draws(replace(NOTHING, flip=p), square, 200)

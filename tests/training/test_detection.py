@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from coco_files import write_coco
+from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from infoassign_training.data.images import ImagesError
-from infoassign_training.dense.c4 import C4
+from infoassign_training.dense.c4 import C4, cut_out, pasted
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.detections import coco_scores, detections
 from infoassign_training.dense.loop import train
@@ -118,6 +119,35 @@ def test_run_lengths_are_drawn_as_polygons_are() -> None:
     assert drawn.sum() == 16
 
 
+@pytest.mark.parametrize("size", [12, 30])
+def test_masks_are_cut_out_where_they_are_pasted(size: int) -> None:
+    """Cut out of a bitmap for training and pasted as in testing, a disc is where it was: nothing is shifted."""
+    rows, columns = np.mgrid[:80, :90]
+    disc = torch.from_numpy((rows - 40.5) ** 2 + (columns - 50.5) ** 2 <= (size / 2) ** 2)
+    box = torch.tensor([[50.5 - size / 2, 40.5 - size / 2, 51.5 + size / 2, 41.5 + size / 2]])
+    shape = cut_out(disc[None].to(torch.uint8), torch.tensor([0]), box)
+    again = pasted(shape[:, None], box, 80, 90)[0]
+    centre = [float(values[again.numpy()].mean()) for values in (rows, columns)]
+    assert centre == pytest.approx([40.5, 50.5], abs=0.51)
+    assert abs(centre[0] - 40.5) == pytest.approx(abs(centre[1] - 50.5), abs=1e-9)
+    both, either = (again & disc).sum(), (again | disc).sum()
+    assert both / either > 0.9
+
+
+def test_pasting_looks_at_the_box_alone_and_misses_nothing() -> None:
+    """Against sampling at every pixel of the image."""
+    torch.manual_seed(0)
+    masks = torch.rand(20, 1, 14, 14)
+    corners = torch.rand(20, 2, 2) * torch.tensor([50.0, 40.0])
+    boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1) + 0.5], dim=1)
+    found = pasted(masks, boxes, 41, 52)
+    y, x = torch.meshgrid(torch.arange(41) + 0.5, torch.arange(52) + 0.5, indexing="ij")
+    for mask, (left, top, right, bottom), one in zip(masks, boxes, found, strict=True):
+        grid = torch.stack([2 * (x - left) / (right - left) - 1, 2 * (y - top) / (bottom - top) - 1], dim=-1)
+        whole = functional.grid_sample(mask[None], grid[None], align_corners=False)[0, 0] >= 0.5
+        assert torch.equal(one, whole)
+
+
 def test_what_is_there_scores_one(tmp_path: Path) -> None:
     scenes = open_coco(write_coco(tmp_path, side=256), "val", training=False)
     results = []
@@ -151,9 +181,35 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     annotations.write_text(json.dumps({**tree, "annotations": tree["annotations"][2:]}))
     assert len(open_coco(tmp_path, "train", training=True)) == 3
     assert len(open_coco(tmp_path, "train", training=False)) == 4
+    (wrong := [dict(one) for one in tree["images"]])[0]["width"] += 1
+    annotations.write_text(json.dumps({**tree, "images": wrong}))
+    with pytest.raises(ImagesError, match="pixels, and"):
+        open_coco(tmp_path, "train", training=True).scene(0)
     annotations.write_text("[]")
     with pytest.raises(ImagesError, match="no list of instances"):
         open_coco(tmp_path, "train", training=True)
+
+
+def test_objects_of_no_use_are_left_out(tmp_path: Path) -> None:
+    """No size, no outline, one of two corners; and of masks nobody asks about, no outline is needed."""
+    annotations = write_coco(tmp_path) / "annotations" / "instances_train2017.json"
+    tree = json.loads(annotations.read_text())
+    first, second, third, fourth = tree["annotations"][:4]
+    first["bbox"][2] = 0
+    second["segmentation"] = [[0, 0, 4, 4]]
+    third["segmentation"] = []
+    del fourth["segmentation"]
+    annotations.write_text(json.dumps(tree))
+    assert len(open_coco(tmp_path, "train", training=True)) == 2
+    scenes = open_coco(tmp_path, "train", training=True, masks=False)
+    assert len(scenes) == 4
+    assert [len(scenes.scene(row).labels) for row in range(4)] == [1, 2, 2, 2]
+    whole = open_coco(tmp_path, "train", training=False)
+    image, target = shown(whole.scene(1), 64, 96)
+    assert target["masks"].shape == (0, *image.shape[1:])
+    model = small_model().train()
+    losses = model([image], [target])
+    assert all(bool(value.isfinite()) for value in losses.values())
 
 
 def test_other_networks_are_refused() -> None:
@@ -172,7 +228,7 @@ def test_a_tiny_set_is_learned_by_heart(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"] / 2
     results = []
-    for row, found, size in detections(model, scenes, chosen, range(len(scenes))):
+    for row, found, size in detections(model, scenes, chosen.test_side, chosen.long_side, range(len(scenes))):
         results += scenes.written(row, found, size)
     scores = coco_scores(scenes.annotations, results, ["box", "mask"])
     print(scores)

@@ -31,6 +31,7 @@ from infoassign_training.evaluation.run import evaluate
 from infoassign_training.evaluation.settings import Clusters, Knn, Linear, Logistic
 from infoassign_training.methods import settings as methods
 from infoassign_training.methods.finished import open_model
+from infoassign_training.methods.method import Parts
 from infoassign_training.models.alexnet import AlexNet
 
 
@@ -309,13 +310,14 @@ def test_features_that_are_not_finite_name_the_image(weights: dict[str, Path], t
         on("knn", Knn(crop=32), broken, f"imagenet:{tmp_path / 'data'}", tmp_path / "out")
 
 
-def test_ten_crops_average_what_one_network_says_of_each(weights: dict[str, Path], tmp_path: Path) -> None:
-    """Written out for one image: five crops and their mirror images, probabilities averaged."""
-    from infoassign_training.evaluation.trained import _mean
+def test_ten_crops_average_what_one_network_says_of_each() -> None:
+    """Written out for two images: five crops and their mirror images, probabilities averaged."""
+    from infoassign_training.evaluation.probing import Tuned, Tuning
 
+    parts = Parts(torch.nn.Identity(), torch.nn.Identity(), 3, 3, 2, 4)
     logits = torch.randn(20, 4)
     expected = torch.stack([logits[:10].softmax(1).mean(0), logits[10:].softmax(1).mean(0)])
-    torch.testing.assert_close(_mean(logits, 10), expected)
+    torch.testing.assert_close(Tuned(parts, Tuning()).averaged(logits.view(2, 10, 4)), expected)
 
 
 def test_the_command_says_what_it_found(finished_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,7 +416,7 @@ def test_several_classes_an_image_are_for_other_protocols(
     protocol: str, weights: dict[str, Path], tmp_path: Path
 ) -> None:
     image_files.write_voc(tmp_path)
-    with pytest.raises(UserError, match="voc07-svm and transfer"):
+    with pytest.raises(UserError, match="voc07-svm, voc07-fc6-8, voc07-all and transfer"):
         evaluated(protocol, weights, f"voc2007:{tmp_path}", tmp_path / "out")
 
 

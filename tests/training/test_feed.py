@@ -8,15 +8,16 @@ import digit_runs
 import numpy as np
 import pytest
 import torch
-from image_files import CLASSES, write_imagenet
+from image_files import CLASSES, write_imagenet, write_voc
 
 from infoassign_training.config import Pretraining
 from infoassign_training.data.augmentations import Dino
 from infoassign_training.data.build import images_of
 from infoassign_training.data.digits import digits
-from infoassign_training.data.images import ArrayImages, Images, ImagesError
+from infoassign_training.data.images import ArrayImages, Images, ImagesError, TaggedImages
 from infoassign_training.data.settings import Digits, Folder, Hub, Packed, Source, Synthetic, Torchvision
 from infoassign_training.data.views import Views, normalised
+from infoassign_training.data.voc import voc2007
 from infoassign_training.engine import feed as feeds
 from infoassign_training.engine.feed import DigitFeed, Feed, ViewFeed, feed_of
 from infoassign_training.engine.ranks import Place
@@ -107,6 +108,18 @@ def test_images_without_classes_have_none() -> None:
     assert feed.classes == 0
     (batch,) = feed.epoch(0)
     assert set(batch.classes.tolist()) == {-1}
+
+
+def test_batches_of_tagged_images_bring_which_classes_they_have(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    source = voc2007(tmp_path).train
+    assert isinstance(source, TaggedImages)
+    found = ViewFeed(source, replace(SETTINGS, batch_size=2), Place(), CPU)
+    assert found.classes == 20
+    batches = list(found.epoch(0))
+    assert len(batches) == 2
+    for batch in batches:
+        np.testing.assert_array_equal(batch.classes, source.presence[batch.rows])
 
 
 def test_feed_of_opens_what_the_settings_name(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def _images(data: sources.Source) -> str:
         case sources.Folder() | sources.Packed():
             where = "images of the user's own (a folder; its name is not told here)"
         case sources.Evaluated():
-            return f"the training images of {data.name}"
+            return f"the training {'and validation ' if data.validation else ''}images of {data.name}"
     if data.class_list:
         where += f"; only the classes of `{Path(data.class_list).name}`"
     if data.imbalance != "full":

@@ -20,9 +20,10 @@ class Evaluate:
 
     checkpoint: Path
     """Where the encoder is: the folder of a run, a checkpoint in it, or a file with the weights of a residual network
-    of torchvision's, as others write them."""
+    of torchvision's, or of SeLa's AlexNet, as others write them."""
     data: str
-    """On what: coco:WHERE, a folder with annotations/, train2017/ and val2017/; or voc:WHERE, one with VOCdevkit/."""
+    """On what: coco:WHERE, a folder with annotations/, train2017/ and val2017/; or voc:WHERE, one with VOCdevkit/, and
+    for voc07-alexnet with selective_search_data/."""
     settings: Annotated[Dense, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder for the result; evaluations/ in the folder of the run, or NAME-evaluations/ beside a file NAME.pth."""
@@ -48,7 +49,7 @@ def run(preset: Preset, options: Sequence[str]) -> None:
             description=f"{preset.summary} ({preset.source}).{published}",
             prog=f"infoassign evaluate {preset.name}",
             args=options,
-            config=(tyro.conf.FlagCreatePairsOff,),
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
         )
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -28,6 +28,8 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 """Mean of CIFAR-10's pixels, as in the code of MIRA, SeLa and IMSVD."""
 CIFAR10_STD = (0.247, 0.243, 0.261)
 """Standard deviation of the same, as in MIRA's code; SeLa's and IMSVD's have the mean of the images' own deviations."""
+ASPECT = (3 / 4, 4 / 3)
+"""Range of width over height of a crop, torchvision's, which all the papers' code has in pretraining."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,8 @@ class View:
     """Shorter side that the image is brought to before a crop of `size`; 0 for a crop of any size, resized."""
     scale: tuple[float, float]
     """Range of the crop's share of the image's area."""
+    aspect: tuple[float, float] = ASPECT
+    """Range of the crop's width over its height, before it is resized."""
     interpolation: Literal["bilinear", "bicubic"]
     """Of the crop, which is resized to `size` with antialiasing."""
     flip: float
@@ -111,6 +115,8 @@ class View:
         )
         low, high = self.scale
         require(0 < low <= high <= 1, f"scale must rise within (0, 1]; got {self.scale}")
+        low, high = self.aspect
+        require(0 < low <= high and isfinite(high), f"aspect must rise from above 0; got {self.aspect}")
         require(self.interpolation in ("bilinear", "bicubic"), f"no such interpolation: {self.interpolation!r}")
         for name in ("flip", "jitter", "grey", "blur", "solarise", "enhance"):
             require(0 <= getattr(self, name) <= 1, f"{name} is a probability; got {getattr(self, name)}")
@@ -369,11 +375,12 @@ class Plain(MultiCrop):
     solarise: tuple[float, float] = (0.0, 0.0)
     resized: int = 0
     """Shorter side that images are brought to before crops of the network's size; 0 for crops of any size, resized."""
+    aspect: tuple[float, float] = ASPECT
+    """Range of the width over the height of crops that are resized."""
 
     def _view(self, size: int, scale: tuple[float, float], blur: float, solarise: float, which: str) -> View:
-        return replace(
-            super()._view(size, scale, blur, solarise, which), resized=self.resized if which == "global" else 0
-        )
+        view = super()._view(size, scale, blur, solarise, which)
+        return replace(view, resized=self.resized if which == "global" else 0, aspect=self.aspect)
 
 
 Augmentation: TypeAlias = Distortions | Dino | Swav | Vicreg | Sela | SelaRetraining | Plain

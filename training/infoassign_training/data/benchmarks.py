@@ -8,6 +8,7 @@ from typing import Literal
 
 from infoassign_training.data.benchmark_layouts import SETS
 from infoassign_training.data.images import Images, ImagesError
+from infoassign_training.data.joined import joined
 from infoassign_training.data.splits import Splits
 
 Metric = Literal["top-1", "mean-per-class", "11-point-map"]
@@ -44,6 +45,10 @@ class Benchmark:
     """What is reported."""
     note: str = ""
     """What was drawn or chosen, such as "30 images of each class, drawn with seed 0"."""
+
+    def with_validation(self) -> Images:
+        """Return the training images and, after them, the validation images, if there are any."""
+        return self.train if self.validation is None else joined(self.train, self.validation)
 
 
 def open_benchmark(words: str, *, seed: int = 0, class_list: str = "") -> Benchmark:

@@ -61,7 +61,8 @@ def _labelled(chosen: settings.Evaluated) -> Images:
     from infoassign_training.data.subsets import labelled
 
     words = f"{chosen.name}:{chosen.root}" if chosen.root else chosen.name
-    whole = open_benchmark(words, seed=chosen.seed, class_list=chosen.class_list).train
+    benchmark = open_benchmark(words, seed=chosen.seed, class_list=chosen.class_list)
+    whole = benchmark.with_validation() if chosen.validation else benchmark.train
     return labelled(whole, chosen.labelled, chosen.labelled_list, chosen.seed)
 
 

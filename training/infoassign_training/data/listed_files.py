@@ -1,6 +1,7 @@
 """Image files that lists name, as data sets are published: what the readers of their lists have in common."""
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,13 @@ def matlab_file(path: Path, *names: str) -> list[NDArray[Any]]:
         return [np.atleast_1d(content[name]) for name in names]
     except KeyError as error:
         raise ImagesError(f"{path} has no variable {error}") from error
-    except (OSError, ValueError, NotImplementedError, MatReadError) as error:  # the third: MATLAB's files from 7.3 on
+    except (
+        OSError,
+        ValueError,
+        NotImplementedError,
+        MatReadError,
+        zlib.error,
+    ) as error:  # the third: MATLAB's files from 7.3 on
         raise ImagesError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 

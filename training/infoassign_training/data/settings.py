@@ -125,6 +125,8 @@ class Evaluated:
     """File with the names of the images in place of a share, one a line."""
     class_list: str = ""
     """File with WordNet numbers, one a line: only these classes take part. Empty for all."""
+    validation: bool = False
+    """Whether the set's validation images are among them, after the others."""
     seed: int = 0
     """Of the draw, and of a split that the set leaves to chance."""
     sha256: str = ""

@@ -121,7 +121,7 @@ def _crop(view: View) -> list[Any]:
     if view.resized:
         crop = [v2.Resize(view.resized, mode, antialias=True), v2.RandomCrop(view.size)]
     else:
-        crop = [v2.RandomResizedCrop(view.size, scale=view.scale, interpolation=mode, antialias=True)]
+        crop = [v2.RandomResizedCrop(view.size, view.scale, view.aspect, interpolation=mode, antialias=True)]
     return [*crop, v2.RandomHorizontalFlip(view.flip)]
 
 

@@ -10,10 +10,14 @@ What differs from detectron2:
 
 - anchors have corners at whole pixels (torchvision's rounds them), and images are padded to multiples of 16, so that
   the stride is 16 exactly; there the padding is up to the largest image of the batch;
-- what a mask should be is the share of each of its 14 x 14 cells that the object's bitmap covers; there it is 0 or 1,
-  drawn from the polygon;
+- what a mask should be is 1 in those of its 14 x 14 cells that the object's bitmap covers by half; there the polygon
+  is drawn into them;
+- run lengths, which stand for objects in some files, are scaled by taking the nearest pixel;
+- where a block halves its maps, the stride is that of its 3 x 3 convolution, as in torchvision and MoCo's settings; in
+  detectron2's own weights it is that of the 1 x 1 before;
 - normalisation over several processes weighs each by its number of regions (PyTorch's ``SyncBatchNorm``); MoCo's code
-  weighs them equally;
+  weighs them equally. Without CUDA each process normalises its own images, and the statistics are averaged in the end;
+- proposals that are not finite are dropped; there they end the training. Here the loss does, some steps later;
 - batches mix upright and broad images; there they are kept apart;
 - colours are red, green, blue, scaled as the encoder was trained; detectron2's own weights take them the other way
   round and unscaled.
@@ -30,7 +34,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, maskrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d, roi_align
@@ -232,13 +236,14 @@ class Res5Heads(RoIHeads):  # type: ignore[misc]
             "loss_box_reg": F.l1_loss(own, torch.cat(moves)[on_object], reduction="sum") / len(classes),
         }
         if self.has_mask():
-            losses["loss_mask"] = maskrcnn_loss(
-                self.mask_predictor(maps[on_object]),
-                [boxes[of > 0] for boxes, of in zip(regions, labels, strict=True)],
-                [target["masks"] for target in targets],
-                [target["labels"] for target in targets],
-                [rows[of > 0] for rows, of in zip(matched, labels, strict=True)],
-            )
+            shapes = [
+                cut_out(target["masks"], rows[of > 0], boxes[of > 0])
+                for target, rows, boxes, of in zip(targets, matched, regions, labels, strict=True)
+            ]
+            guessed_shapes = self.mask_predictor(maps[on_object])
+            own_shapes = guessed_shapes[torch.arange(len(guessed_shapes)), classes[on_object]]
+            loss = F.binary_cross_entropy_with_logits(own_shapes, torch.cat(shapes), reduction="sum")
+            losses["loss_mask"] = loss / max(own_shapes.numel(), 1)
         return losses
 
     def _maps(self, features: Tensor, boxes: list[Tensor]) -> Tensor:
@@ -280,6 +285,31 @@ def _frozen(part: nn.Module) -> nn.Module:
     return part
 
 
+def cut_out(masks: Tensor, rows: Tensor, boxes: Tensor) -> Tensor:
+    """Return what masks look like in boxes, (R, 14, 14), float32: 1 in cells that are covered by half or more, else 0.
+
+    Parameters
+    ----------
+    masks
+        Of the objects of an image, shape (n, H, W), 0 and 1.
+    rows
+        Which object each box is about, shape (R,), int64.
+    boxes
+        Left, top, right, bottom in pixels, shape (R, 4).
+
+    Examples
+    --------
+    >>> mask = torch.zeros(1, 40, 40)
+    >>> mask[:, 10:24, 5:33] = 1
+    >>> bool((cut_out(mask, torch.tensor([0]), torch.tensor([[5.0, 10, 33, 24]])) == 1).all())
+    True
+    """
+    regions = torch.cat([rows[:, None].to(boxes.dtype), boxes], dim=1)
+    covered = roi_align(masks[:, None].to(boxes.dtype), regions, POOLED, sampling_ratio=0, aligned=True)
+    shapes: Tensor = (covered[:, 0] >= 0.5).to(boxes.dtype)
+    return shapes
+
+
 def pasted(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
     """Return masks at their places in an image, (n, height, width), bool.
 
@@ -298,12 +328,14 @@ def pasted(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
     >>> whole.int().tolist()
     [[[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
     """
-    rows = torch.arange(height, device=masks.device) + 0.5
-    columns = torch.arange(width, device=masks.device) + 0.5
     whole = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
     for place, mask, (left, top, right, bottom) in zip(whole, masks, boxes, strict=True):
-        x = 2 * (columns - left) / (right - left) - 1
-        y = 2 * (rows - top) / (bottom - top) - 1
+        # Elsewhere there is nothing: outside its box a mask is 0.
+        rows = torch.arange(max(int(top) - 1, 0), min(int(bottom) + 2, height), device=masks.device)
+        columns = torch.arange(max(int(left) - 1, 0), min(int(right) + 2, width), device=masks.device)
+        x = 2 * (columns + 0.5 - left) / (right - left) - 1
+        y = 2 * (rows + 0.5 - top) / (bottom - top) - 1
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-        place[:] = F.grid_sample(mask[None], grid[None], align_corners=False)[0, 0] >= 0.5
+        seen = F.grid_sample(mask[None], grid[None], align_corners=False)[0, 0] >= 0.5
+        place[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = seen
     return whole

@@ -47,8 +47,11 @@ class Challenge(Protocol):
     def views(self, seed: int) -> Views:
         """Return what training is shown."""
 
-    def found(self, model: nn.Module, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Yield what a model says of some of the images to be scored on, in words of JSON."""
+    def found(self, model: nn.Module, rows: Sequence[int], *, workers: int) -> Iterator[dict[str, Any]]:
+        """Yield what a model says of some of the images to be scored on, in words of JSON.
+
+        With `workers`, so many further processes read the images.
+        """
 
     def scores(self, found: list[dict[str, Any]]) -> dict[str, float]:
         """Score what was said of all of them."""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from infoassign_training.dense.c4 import C4, pasted
+from infoassign_training.dense.challenge import View
+from infoassign_training.dense.fast_rcnn import FastRCNN
+from infoassign_training.dense.loop import one_by_one
 from infoassign_training.dense.scenes import Scenes, shown
-from infoassign_training.dense.settings import Detector
 
 MEASURES = {"ap": 0, "ap50": 1, "ap75": 2, "ap-small": 3, "ap-medium": 4, "ap-large": 5}
 """Where pycocotools has them: the mean over overlaps of .5 to .95, those of .5 and .75, and by the objects' size."""
@@ -22,11 +24,25 @@ KINDS = {"box": "bbox", "mask": "segm"}
 """What is compared, and what pycocotools calls it."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """Images as they are tested, by row; they are sent to worker processes."""
+
+    scenes: Scenes
+    side: int
+    longest: int
+
+    def __getitem__(self, row: int) -> tuple[int, View, tuple[int, int]]:
+        # Outlines are not drawn: nobody looks at what is there.
+        scene = replace(self.scenes.scene(row), outlines=None)
+        return row, shown(scene, self.side, self.longest), (scene.image.height, scene.image.width)
+
+
 @torch.no_grad()
 def detections(
-    model: C4, scenes: Scenes, chosen: Detector, rows: Sequence[int]
+    model: C4 | FastRCNN, scenes: Scenes, side: int, longest: int, rows: Sequence[int], *, workers: int = 0
 ) -> Iterator[tuple[int, dict[str, Tensor], tuple[int, int]]]:
-    """Look at scenes one by one.
+    """Look at scenes one by one, their shorter sides brought to `side` unless the longer gets too long.
 
     Yields
     ------
@@ -38,12 +54,10 @@ def detections(
         Height and width of the stored image.
     """
     model.eval()
-    for row in rows:
-        scene = scenes.scene(row)
-        # Outlines are not drawn: nobody looks at what is there.
-        image, _ = shown(replace(scene, outlines=()), chosen.test_side, chosen.long_side)
-        (found,) = model([image.to(model.mean.device)])
-        width, height = scene.image.size
+    device = model.mean.device
+    for row, (image, target), (height, width) in one_by_one(_Tested(scenes, side, longest), rows, workers, device):
+        # Of the target a detector sees the regions that were proposed, if it makes none itself.
+        (found,) = model([image.to(device)], [{name: value.to(device) for name, value in target.items()}])
         scale = torch.tensor([width / image.shape[2], height / image.shape[1]]).repeat(2)
         found = {name: value.cpu() for name, value in found.items()}
         yield row, {**found, "boxes": found["boxes"] * scale}, (height, width)

@@ -20,9 +20,10 @@ from infoassign.files import write_text
 from infoassign_training.dense.challenge import Challenge
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.loop import train
-from infoassign_training.dense.objects import Objects
+from infoassign_training.dense.objects import Objects, ProposedObjects
 from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
-from infoassign_training.dense.settings import Dense
+from infoassign_training.dense.proposals import open_proposed
+from infoassign_training.dense.settings import Dense, RegionDetector
 from infoassign_training.dense.voc import open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
@@ -85,23 +86,24 @@ def evaluate(
     preset = PRESETS[name]
     changed = hash_of(asdict(replace(settings, seed=0))) if changed_in(name, settings) else ""
     stem = "-".join(filter(None, [name, changed[:8], weights, f"seed{settings.seed}" if settings.seed else ""]))
-    try:
-        with ranks.joined(device) as (place, where):
-            pretrained = read_pretrained(checkpoint, weights=weights)
+    with ranks.joined(device) as (place, where):
+        pretrained = read_pretrained(checkpoint, weights=weights)
+        try:
             challenge = opened(settings, preset.data, folder_of(preset.data, data))
             with torch.random.fork_rng([]):
                 torch.manual_seed(settings.seed)
                 model = challenge.model(pretrained).to(where)
-            started = {"preset": name, "settings": asdict(settings), "checkpoint": pretrained.sha256}
-            _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
-            views = challenge.views(settings.seed)
-            train(model, views, settings.schedule, settings.seed, folder / stem, place, workers=workers, quiet=quiet)
-            found = _found(challenge, model, folder / stem, place)
-            # The other processes wait, or they would leave while the first one scores.
-            scores = challenge.scores(found) if place.rank == 0 else {}
-            ranks.wait()
-    except ValueError as error:
-        raise DenseError(str(error)) from error
+        except ValueError as error:
+            raise DenseError(str(error)) from error
+        started = {"preset": name, "settings": asdict(settings), "checkpoint": pretrained.sha256}
+        started |= {"data": challenge.counts}
+        _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
+        views = challenge.views(settings.seed)
+        train(model, views, settings.schedule, settings.seed, folder / stem, place, workers=workers, quiet=quiet)
+        found = _found(challenge, model, folder / stem, place, workers)
+        # The other processes wait, or they would leave while the first one scores.
+        scores = challenge.scores(found) if place.rank == 0 else {}
+        ranks.wait()
     result = _result(preset, settings, pretrained, checkpoint, weights, data, challenge)
     result = replace(result, results=scores, seconds=round(time.perf_counter() - begun, 2), processes=place.world)
     if place.rank == 0:
@@ -130,9 +132,14 @@ def folder_of(kind: str, words: str) -> Path:
 
 def opened(settings: Dense, kind: str, where: Path) -> Challenge:
     """Open what is trained on and what is scored on."""
+    if isinstance(settings.model, RegionDetector):
+        proposed = open_proposed(where, "trainval", training=True), open_proposed(where, "test", training=False)
+        return ProposedObjects(*proposed, settings.model)
     if kind == "coco":
-        train, test = open_coco(where, "train", training=True), open_coco(where, "val", training=False)
-        return Objects(train, test, settings.model)
+        train = open_coco(where, "train", training=True, masks=settings.model.masks)
+        return Objects(train, open_coco(where, "val", training=False, masks=False), settings.model)
+    if settings.model.masks:
+        raise ValueError("VOC has boxes here and no masks; give --model.masks False")
     years = open_voc(where, ("VOC2007", "trainval"), ("VOC2012", "trainval"))
     return Objects(years, open_voc(where, ("VOC2007", "test")), settings.model)
 
@@ -172,11 +179,11 @@ def _begin(folder: Path, started: dict[str, Any], place: Place, *, resume: bool,
     ranks.wait()
 
 
-def _found(challenge: Challenge, model: nn.Module, folder: Path, place: Place) -> list[dict[str, Any]]:
+def _found(challenge: Challenge, model: nn.Module, folder: Path, place: Place, workers: int) -> list[dict[str, Any]]:
     """Return what is said of all images, on the first rank; each rank looks at some of them, and leaves a file."""
     count = challenge.counts["test"]
     rows: Sequence[int] = range(count)[place.part(count)]
-    write_text(folder / f"found-{place.rank}.json", json.dumps(list(challenge.found(model, rows))))
+    write_text(folder / f"found-{place.rank}.json", json.dumps(list(challenge.found(model, rows, workers=workers))))
     ranks.wait()
     if place.rank:
         return []

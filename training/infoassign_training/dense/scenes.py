@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoassign_training.dense.challenge import View
-from infoassign_training.dense.settings import Detector
+from infoassign_training.dense.settings import Detector, RegionDetector
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class Scene:
     """Left, top, right, bottom in pixels, shape (n, 4), all of positive size and inside the image."""
     labels: NDArray[np.int64]
     """Classes, shape (n,), from 1."""
-    outlines: tuple[Any, ...] = ()
-    """Of every object its polygons or run lengths, as COCO writes them; empty where there are none."""
+    outlines: tuple[Any, ...] | None = None
+    """Of every object its polygons or run lengths, as COCO writes them; None where nobody asks for masks."""
 
 
 class Scenes(Protocol):
@@ -74,7 +74,7 @@ def shown(scene: Scene, side: int, longest: int, *, mirrored: bool = False) -> V
     pixels = np.asarray(scene.image.resize((width, height), PIL.Image.Resampling.BILINEAR))
     scale = np.array([width / scene.image.width, height / scene.image.height])
     boxes = scene.boxes * np.tile(scale, 2)
-    masks = bitmaps(scene.outlines, height, width, scale) if scene.outlines else None
+    masks = None if scene.outlines is None else bitmaps(scene.outlines, height, width, scale)
     if mirrored:
         pixels = pixels[:, ::-1]
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
@@ -102,11 +102,15 @@ def bitmaps(outlines: Sequence[Any], height: int, width: int, scale: NDArray[np.
         else:
             scaled = [(np.reshape(polygon, (-1, 2)) * scale).ravel().tolist() for polygon in outline]
             drawn.append(runs.decode(runs.merge(runs.frPyObjects(scaled, height, width))))
-    return np.stack(drawn)
+    return np.stack(drawn) if drawn else np.zeros((0, height, width), dtype=np.uint8)
 
 
 class MeasuredScenes(Scenes, Protocol):
     """Scenes that detections can be compared with."""
+
+    @property
+    def metric(self) -> str:
+        """The score that counts."""
 
     def written(self, row: int, found: dict[str, Tensor], size: tuple[int, int]) -> list[dict[str, Any]]:
         """Return what was found in an image of some height and width, in words of JSON."""
@@ -123,7 +127,7 @@ class SceneViews:
     """
 
     scenes: Scenes
-    chosen: Detector
+    chosen: Detector | RegionDetector
     seed: int
 
     def __getitem__(self, place: int) -> View:

@@ -16,10 +16,13 @@ class Schedule:
     batch_size: int = 16
     """Images per step, over all processes."""
     learning_rate: float = 0.02
-    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for. MUSIC (app. D) and
-    IMSVD (sec. IV) say 0.1."""
+    """After the warm-up, for a batch of `rated_for`: it is multiplied by batch size / rated for. MUSIC (app. G.2) and
+    IMSVD (sec. IV) say 0.1, and no batch size."""
     rated_for: int = 16
     """Images per step that the rate is for."""
+    at_once: int = 0
+    """Images of a step that a process computes at once; 0 for all of its part. With fewer, gradients are added up and
+    need less memory, but trained normalisation sees no more than these at a time."""
     warmup: int = 1000
     """Steps over which the rate rises linearly."""
     warmup_start: float = 0.001
@@ -37,7 +40,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         require_positive(self, "schedule", "iterations", "batch_size", "learning_rate", "rated_for")
-        require_not_negative(self, "schedule", "warmup", "warmup_start", "weight_decay", "refreshed")
+        require_not_negative(self, "schedule", "at_once", "warmup", "warmup_start", "weight_decay", "refreshed")
         require(self.warmup_start <= 1, f"schedule.warmup-start must be at most 1; got {self.warmup_start}")
         require(0 <= self.momentum < 1, f"schedule.momentum must be in [0, 1); got {self.momentum}")
         require(self.drop_by > 1, f"schedule.drop-by must be above 1; got {self.drop_by}")
@@ -64,8 +67,9 @@ class Schedule:
 class Detector:
     """Mask R-CNN C4, or Faster R-CNN C4 without masks; as it stands, fine-tuned as by MoCo's code.
 
-    The papers name detectron2 alone; self-supervised weights are usually fine-tuned by its MoCo variant, since frozen
-    statistics do not fit weights whose scale nobody has tuned (He et al., 2020, sec. 4.2).
+    The papers name detectron2 alone and do not say how normalisation is treated. MoCo trains it, over all processes:
+    features learned without labels can be distributed otherwise than those that detectron2's settings were chosen for
+    (He et al., 2020, sec. 4.2).
     """
 
     kind: ClassVar[str] = "c4"
@@ -97,10 +101,40 @@ class Detector:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegionDetector:
+    """Fast R-CNN on given regions; as it stands, as released, but that all layers are trained."""
+
+    kind: ClassVar[str] = "fast-rcnn"
+    frozen_layers: int = 0
+    """How many convolutions, from the first, stay as they are; 1 in the released settings for CaffeNet."""
+    short_sides: tuple[int, ...] = (600,)
+    """Lengths of the shorter side that training draws from; 480, 576, 688, 864, 1200 in the released settings for
+    several scales."""
+    long_side: int = 1000
+    """Longest that the longer side may become; 2000 there."""
+    test_side: int = 600
+    """The shorter side of an image that is tested."""
+    test_long_side: int = 1000
+    """The longest that its longer side may become."""
+    regions: int = 64
+    """Regions of each image that are trained on."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.frozen_layers <= 5, f"model.frozen-layers must be in [0, 5]; got {self.frozen_layers}")
+        sides = (*self.short_sides, self.test_side)
+        require(bool(self.short_sides) and min(sides) >= 32, f"sides of images must be at least 32; got {sides}")
+        longest = max(self.short_sides)
+        require(self.long_side >= longest, f"model.long-side must be at least {longest}; got {self.long_side}")
+        allowed = self.test_long_side >= self.test_side
+        require(allowed, f"model.test-long-side must be at least {self.test_side}; got {self.test_long_side}")
+        require_positive(self, "model", "regions")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dense:
     """All that training depends on beside the encoder and the images."""
 
-    model: Detector = Detector()
+    model: Detector | RegionDetector = Detector()
     schedule: Schedule = Schedule()
     seed: int = 0
     """Of new weights, order and views of the images, and the regions that are trained on."""

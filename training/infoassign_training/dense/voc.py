@@ -34,6 +34,7 @@ class Voc:
     images: tuple[tuple[Path, str], ...]
     """Of every image the folder of its year, and its name."""
     names: tuple[str, ...] = CLASSES
+    metric: str = "box-ap50"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,7 +76,8 @@ class Voc:
         """Score boxes that were found: the mean average precision over the classes that there are.
 
         Precisions are read off at eleven recalls, as in 2007. A box is right if of all boxes of its class it overlaps
-        most with one that no better box has found; difficult objects do not count, neither found nor missed.
+        most with one that no better box has found; difficult objects do not count, neither found nor missed. Detectron2
+        rounds scores to three digits and boxes to one before; here they stay as they are.
         """
         if kinds != ["box"] and tuple(kinds) != ("box",):
             raise ValueError(f"VOC's boxes alone are scored here; got {', '.join(kinds)}")

@@ -15,7 +15,7 @@ from infoassign_training.data.batched_colours import coloured
 from infoassign_training.data.build import images_of
 from infoassign_training.data.digit_views import random_view
 from infoassign_training.data.digits import LabelledImages, digits
-from infoassign_training.data.images import Images
+from infoassign_training.data.images import Images, TaggedImages
 from infoassign_training.data.loader import Batches, ViewLoader
 from infoassign_training.data.subsets import Selection
 from infoassign_training.data.views import Views, normalised, seed_of
@@ -210,8 +210,7 @@ class ViewFeed:
         self.device = device
         self.images = len(images)
         self.classes = len(images.names)
-        known = images.classes
-        self._classes = torch.full((self.images,), -1) if known is None else torch.from_numpy(known)
+        self._classes = _truth(images)
         batches = Batches(
             count=self.images, batch_size=settings.batch_size, seed=settings.seed, rank=place.rank, world=place.world
         )
@@ -300,6 +299,12 @@ class ViewFeed:
                 there = [crop.to(self.device, non_blocking=True) for crop in crops]
                 views = [coloured(crop, drawn[:, number], self.augmentation) for number, crop in enumerate(there)]
             return [normalised(view.to(self.device, non_blocking=True), self.augmentation) for view in views]
+
+
+def _truth(images: Images) -> Tensor:
+    """Return the classes (N,), int64, -1 where they are not known; of tagged images which they have, (N, C), int8."""
+    known = images.presence if isinstance(images, TaggedImages) else images.classes
+    return torch.full((len(images),), -1) if known is None else torch.from_numpy(known)
 
 
 def _digits(settings: Pretraining) -> LabelledImages:

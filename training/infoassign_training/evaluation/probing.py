@@ -122,6 +122,10 @@ class Classifying(Method):
         """Return what classifiers see of images (B, C, H, W), each (B, F)."""
         return [self.encoder(images)]
 
+    def averaged(self, logits: Tensor) -> Tensor:
+        """Return the scores (B, C) of images, of whose crops there are logits (B, crops, C): mean probabilities."""
+        return logits.softmax(dim=2).mean(dim=1)
+
 
 class Probes(Classifying):
     """A frozen encoder, in evaluation mode throughout, and linear classifiers that start at zero.

@@ -10,7 +10,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from infoassign_training.data.images import Images, TaggedImages
-from infoassign_training.data.joined import joined
 from infoassign_training.data.subsets import rows_of
 from infoassign_training.engine import ranks
 from infoassign_training.evaluation import clusters as clustering
@@ -136,9 +135,7 @@ def first(results: dict[str, float]) -> float:
 
 def svm(task: Task, chosen: Svm) -> Found:
     """Score a support vector machine for every class; each rank fits some of them."""
-    train, test = task.benchmark.train, task.benchmark.test
-    if task.benchmark.validation is not None:
-        train = joined(train, task.benchmark.validation)
+    train, test = task.benchmark.with_validation(), task.benchmark.test
     if not isinstance(train, TaggedImages):
         raise ValueError(f"svm is for images with several classes, as voc2007 has; {task.benchmark.name} has one each")
     features = whole(task.features(train, chosen, "training images")).numpy()

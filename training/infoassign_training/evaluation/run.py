@@ -23,10 +23,10 @@ from infoassign_training.errors import UserError
 from infoassign_training.evaluation import protocols, trained
 from infoassign_training.evaluation.presets import PROTOCOLS
 from infoassign_training.evaluation.results import EVALUATIONS, Result, hash_of, read, write
-from infoassign_training.evaluation.settings import Clusters, FineTune, Knn, Logistic, Settings, Svm
+from infoassign_training.evaluation.settings import Clusters, FineTune, Knn, Logistic, MultiLabel, Settings, Svm
 from infoassign_training.evaluation.task import Found, Task, scale_of, sizes
 from infoassign_training.models.pretrained import Pretrained, read_pretrained
-from infoassign_training.models.settings import SmallResNet
+from infoassign_training.models.settings import AlexNet, SmallResNet
 
 
 class EvaluationError(UserError):
@@ -220,10 +220,16 @@ def _evaluated(protocol: str, chosen: Settings, task: Task, path: Path, *, resum
 def require_fitting(chosen: Settings, pretrained: Pretrained, benchmark: Benchmark) -> None:
     """Raise ValueError if a protocol or an encoder is for other images than these."""
     tagged = isinstance(benchmark.train, TaggedImages)
-    if tagged and not isinstance(chosen, Svm | Logistic):
-        raise ValueError(f"{benchmark.name} has several classes an image: it is for voc07-svm and transfer")
-    if isinstance(chosen, Svm) and not tagged:
-        raise ValueError(f"{benchmark.name} has one class an image; svm is for several classes, as voc2007")
+    if tagged and not isinstance(chosen, Svm | Logistic | MultiLabel):
+        raise ValueError(
+            f"{benchmark.name} has several classes an image: it is for voc07-svm, voc07-fc6-8, voc07-all and transfer"
+        )
+    if isinstance(chosen, Svm | MultiLabel) and not tagged:
+        raise ValueError(f"{benchmark.name} has one class an image; {chosen.kind} is for several classes, as voc2007")
+    if isinstance(chosen, MultiLabel) and chosen.tuned == "fc6-8" and not isinstance(pretrained.settings, AlexNet):
+        raise ValueError(
+            f"{pretrained.origin}: fc6 to fc8 are layers of an AlexNet; of other networks voc07-all trains all layers"
+        )
     if isinstance(pretrained.settings, SmallResNet) != (benchmark.name == "digits"):
         raise ValueError(
             f"{pretrained.origin}: an encoder of the 8 x 8 digits is for --data digits, and no other is for them"
@@ -237,7 +243,11 @@ FROZEN: Mapping[str, Callable[[Task, Any], Found]] = {
     "clusters": protocols.clusters,
 }
 """On features that stay as they are, by kind."""
-TRAINED: Mapping[str, Callable[..., Found]] = {"linear": trained.linear, "fine-tune": trained.fine_tune}
+TRAINED: Mapping[str, Callable[..., Found]] = {
+    "linear": trained.linear,
+    "fine-tune": trained.fine_tune,
+    "multi-label": trained.multi_label,
+}
 """With runs of their own, by kind."""
 
 

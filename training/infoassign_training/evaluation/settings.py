@@ -124,8 +124,9 @@ class Trained(Chosen):
     """What it is divided by."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Range of a training crop's share of the image's area."""
-    crops: Literal["resized", "plain"] = "resized"
-    """Training crops: of any size and shape, resized; or of the network's size, from the image at `resize`."""
+    crops: Literal["resized", "square", "plain"] = "resized"
+    """Training crops: of any size and shape, resized; of any size, square, resized; or of the network's size, from the
+    image at `resize`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,6 +188,37 @@ class FineTune(Subset, Trained):
         super().__post_init__()
         self.require_subset()
         require_positive(self, "protocol", "encoder_rate", "head_rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabel(Trained):
+    """Encoder and a linear classifier trained together on images with several classes, by binary cross-entropies.
+
+    As DeepCluster's ``eval_voc_classif.py`` does it on VOC07's trainval, which SeLa followed "with frozen BatchNorm"
+    (its README). That counts iterations of 16 images, 80,000 with a rate halved every 5000. An epoch of 5011 images has
+    313 whole batches, so that here it is 256 epochs, halved every 16: 80,128 steps, halved every 5008.
+    """
+
+    kind: ClassVar[str] = "multi-label"
+    epochs: int = 256
+    batch_size: int = 16
+    weight_decay: float = 1e-6
+    drops: tuple[int, ...] = tuple(range(16, 256, 16))
+    drop_by: float = 2.0
+    scale: tuple[float, float] = (0.1, 0.5)
+    crops: Literal["resized", "square", "plain"] = "square"
+    learning_rate: float = 0.048
+    """For a batch of 256: .003 for 16."""
+    tuned: Literal["fc6-8", "all"] = "all"
+    """What learns: the linear layers of an AlexNet alone, or all layers. Statistics of batch normalisation stay."""
+    clip: float = 10.0
+    """Length that the gradient, of all weights together, is cut down to."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "protocol", "learning_rate", "clip")
+        require(self.tuned in ("fc6-8", "all"), f"protocol.tuned must be fc6-8 or all; got {self.tuned!r}")
+        require(self.resize != 1, "protocol.resize 1 leaves no room for the ten crops that test images are scored by")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +289,9 @@ class Clusters(Chosen):
         require_positive(self, "protocol", "fitted_to")
 
 
-Settings: TypeAlias = Knn | Linear | FineTune | Logistic | Svm | Clusters
+Settings: TypeAlias = Knn | Linear | FineTune | MultiLabel | Logistic | Svm | Clusters
 """Those of some protocol."""
-KINDS: Mapping[str, type[Settings]] = {kind.kind: kind for kind in (Knn, Linear, FineTune, Logistic, Svm, Clusters)}
+KINDS: Mapping[str, type[Settings]] = {
+    kind.kind: kind for kind in (Knn, Linear, FineTune, MultiLabel, Logistic, Svm, Clusters)
+}
 """All of them by name."""

@@ -2,13 +2,14 @@
 
 import hashlib
 from contextlib import ExitStack
+from dataclasses import replace
 
 from torch import Tensor
 
 from infoassign_training.config import Optimizer, Pretraining
-from infoassign_training.data.augmentations import Distortions, Plain
+from infoassign_training.data.augmentations import ASPECT, Distortions, Plain
 from infoassign_training.data.evaluation_views import ten_crops
-from infoassign_training.data.images import Images
+from infoassign_training.data.images import Images, TaggedImages
 from infoassign_training.data.settings import Evaluated
 from infoassign_training.data.subsets import rows_of
 from infoassign_training.engine import ranks
@@ -26,7 +27,8 @@ from infoassign_training.evaluation.probing import (
     Tuning,
     held_out_rows,
 )
-from infoassign_training.evaluation.settings import FineTune, Linear, Trained
+from infoassign_training.evaluation.settings import FineTune, Linear, MultiLabel, Trained
+from infoassign_training.evaluation.tagging import Tagging
 from infoassign_training.evaluation.task import Found, Task, scale_of, sizes, subset, whole
 from infoassign_training.methods.build import build
 from infoassign_training.models.settings import SmallResNet
@@ -105,6 +107,23 @@ def fine_tune(task: Task, chosen: FineTune, *, resume: bool, overwrite: bool) ->
     return Found(scored(task, method, task.look(chosen), [0], ""), {}, (*notes, *_on_digits(task)))
 
 
+def multi_label(task: Task, chosen: MultiLabel, *, resume: bool, overwrite: bool) -> Found:
+    """Train on the training and validation images, which have several classes each, and score ten crops."""
+    tagging = Tagging(
+        checkpoint=str(task.checkpoint),
+        sha256=task.pretrained.sha256,
+        weights=task.weights,
+        rate=chosen.learning_rate,
+        tuned=chosen.tuned,
+        clip=chosen.clip,
+    )
+    images = task.benchmark.with_validation()
+    data = replace(source(task, chosen, images), validation=task.benchmark.validation is not None)
+    method = trained(task, settings_of(task, chosen, tagging, data), images, resume=resume, overwrite=overwrite)
+    note = f"trained on the {len(images)} training and validation images; logits of ten crops were averaged"
+    return Found(scored(task, method, task.look(chosen, ten_crops), [0], ""), {}, (note,))
+
+
 def source(task: Task, chosen: Trained, images: Images, labelled: float = 1.0, labelled_list: str = "") -> Evaluated:
     """Return how settings name the training images."""
     name, _, root = task.words.partition(":")
@@ -124,8 +143,9 @@ def digest(images: Images) -> str:
     found = hashlib.sha256()
     for index in range(len(images)):
         found.update(images.origin(index).encode(errors="surrogateescape") + b"\n")
-    if images.classes is not None:
-        found.update(images.classes.tobytes())
+    known = images.presence if isinstance(images, TaggedImages) else images.classes
+    if known is not None:
+        found.update(known.tobytes())
     return found.hexdigest()
 
 
@@ -145,6 +165,7 @@ def settings_of(task: Task, chosen: Trained, method: FromCheckpoint, data: Evalu
             global_size=size,
             global_scale=chosen.scale,
             resized=resize if chosen.crops == "plain" else 0,
+            aspect=(1.0, 1.0) if chosen.crops == "square" else ASPECT,
             interpolation=chosen.interpolation,
             mean=mean,
             std=std,
@@ -200,23 +221,19 @@ def scored(task: Task, method: Classifying, looking: Looking, numbers: list[int]
 
 
 def logits_of(method: Classifying, images: Images, looking: Looking, numbers: list[int], title: str) -> list[Tensor]:
-    """Return the scores (n_r, C) of this rank's images by some of the classifiers; of several crops, their mean."""
+    """Return the scores (n_r, C) of this rank's images by some of the classifiers; of several crops, averaged."""
     method.eval()
 
     def forward(shown: Tensor) -> list[Tensor]:
         crops = shown if shown.ndim == 5 else shown[:, None]
         features = method.features(crops.flatten(0, 1))
-        return [_mean(head(features[probe.layer]), crops.shape[1]) for head, probe in chosen]
+        scores = [head(features[probe.layer]).unflatten(0, crops.shape[:2]) for head, probe in chosen]
+        return [some.squeeze(1) if crops.shape[1] == 1 else method.averaged(some) for some in scores]
 
     every = list(method.heads)
     probes = method.probes if isinstance(method, Probes) else (Probe(0, 0.0, choosing=False),)
     chosen = [(every[number], probes[number]) for number in numbers]
     return features_of(forward, images, looking, title)
-
-
-def _mean(logits: Tensor, crops: int) -> Tensor:
-    """Average over crops what the scores say, as probabilities."""
-    return logits if crops == 1 else logits.softmax(dim=1).unflatten(0, (-1, crops)).mean(dim=1)
 
 
 def _of(layer: int, rate: float | None, layers: int) -> str:

@@ -65,7 +65,8 @@ class Batch:
     rows: Tensor
     """Which images they are of, shape (B,), int64."""
     classes: Tensor
-    """The true classes, shape (B,), int64, which only the supervised baseline may look at."""
+    """The true classes, shape (B,), int64, or of tagged images which they have, (B, C), int8 (see
+    :class:`~infoassign_training.data.images.TaggedImages`); only methods that are supervised may look at them."""
 
 
 @dataclass(frozen=True)
