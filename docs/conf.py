@@ -19,6 +19,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas without a content network
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "fields",
     "reproduction",
     "theorems",
 ]
@@ -30,6 +31,13 @@ exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# What is named is documented. Types of other libraries are not looked for, which would take a network, and neither is
+# the code in the table of the theory, most of which is not public.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"(?!infoassign).*"), ("py:obj", ".*")]
+# The one stands for any type, the other for either of two that are documented.
+nitpick_ignore = [("py:class", "infoassign_training.timing.Item"), ("py:class", "infoassign.scores.Scores")]
 
 napoleon_google_docstring = False
 autodoc_member_order = "bysource"

@@ -127,7 +127,18 @@ def joined(parts: list[Candidates]) -> Candidates:
 
 
 class BalancedLabels(NamedTuple):
-    """Hard labels whose clusters have the sizes they should."""
+    """Hard labels whose clusters have the sizes they should.
+
+    What :meth:`infoassign.Assignment.balanced_labels` returns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import infoassign as ia
+    >>> labels, loss = ia.sinkhorn(np.array([[1.0, 0.0], [0.9, 0.0], [0.1, 0.0], [0.8, 0.0]])).balanced_labels()
+    >>> np.bincount(labels), loss
+    (array([2, 2]), 0.0)
+    """
 
     labels: Array
     """Shape (..., B), integer."""

@@ -289,6 +289,19 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         -------
         InfoAssign
             The estimator itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is out of its range, or `X` is not a finite matrix with a row for every label.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
+        >>> clusters = InfoAssign(n_clusters=2, random_state=0).fit(features)
+        >>> clusters.cluster_centers_.shape, bool(clusters.labels_[0] == clusters.labels_[1])
+        ((2, 1), True)
         """
         self._check()
         X = validate_data(self, X, dtype=(np.float64, np.float32))
@@ -334,6 +347,19 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         ``argmax_j s_ij - v_j``, as of :meth:`infoassign.Assignment.assign_new`: not the nearest prototype, but that
         whose price makes up for it. New rows change no prices, so they need not have the shares. Of the rows that were
         fitted these are `labels_`, exactly, unless `balanced`.
+
+        Parameters
+        ----------
+        X
+            Features, shape (B', D), real; those of any rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
+        >>> clusters = InfoAssign(n_clusters=2, random_state=0).fit(features)
+        >>> bool((clusters.predict(features + 0.01) == clusters.labels_).all())
+        True
         """
         return self._likeliest(self._scores(X)[0])
 
@@ -341,6 +367,19 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """Return soft labels at the fitted prototypes and potential, shape (B', K), in the floating dtype of `X`.
 
         Rows sum to one. Of the rows that were fitted it is ``assignment_.plan``.
+
+        Parameters
+        ----------
+        X
+            Features, shape (B', D), real; those of any rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
+        >>> clusters = InfoAssign(n_clusters=2, random_state=0).fit(features)
+        >>> bool(np.array_equal(clusters.transform(features), clusters.assignment_.plan))
+        True
         """
         scores, _, dtype = self._scores(X)
         plan: Matrix = self.assignment_.assign_new(scores)
@@ -351,6 +390,21 @@ class InfoAssign(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
         ``epsilon mean_i log sum_j exp((-|x_i - c_j|^2 / sigma - v_j) / epsilon)``: of the rows that were fitted minus
         the dual objective (theory, A3), which is `objective_` up to the certified gap.
+
+        Parameters
+        ----------
+        X
+            Features, shape (B', D), real; those of any rows.
+        y
+            Not looked at.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
+        >>> clusters = InfoAssign(n_clusters=2, random_state=0).fit(features)
+        >>> bool(clusters.score(features) > clusters.score(features + 1))  # which lie further off
+        True
         """
         scores, rows, _ = self._scores(X)
         free = logsumexp((scores - self.assignment_.potential) / self.epsilon, axis=1)

@@ -20,7 +20,19 @@ REACH = 2**16
 
 
 class ScoresChangedError(RuntimeError):
-    """Scores that are read again are no longer those that were read before."""
+    """Scores that are read again are no longer those that were read before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import infoassign as ia
+    >>> random = np.random.default_rng(0)
+    >>> scores = ia.StreamedScores(lambda: iter([random.normal(size=(3, 2))]))  # others on every pass
+    >>> ia.mira(scores)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    infoassign.files.ScoresChangedError: chunk 0 of the scores, now with 3 rows, is not the one with 3 rows ...
+    """
 
 
 @contextmanager

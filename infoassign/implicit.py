@@ -91,7 +91,14 @@ class RowScores:
         return (*self.by_row, *self.shared)
 
     def whole(self) -> Tensor:
-        """Return all scores, shape (..., B, K), on the graph of what they are made of."""
+        """Return all scores, shape (..., B, K), on the graph of what they are made of.
+
+        Examples
+        --------
+        >>> RowScores((torch.eye(2),), (torch.tensor(3.0),), lambda rows, factor: factor * rows).whole()
+        tensor([[3., 0.],
+                [0., 3.]])
+        """
         return self.make(*self.inputs)
 
 
@@ -216,6 +223,8 @@ def attach(
 ) -> DifferentiableAssignment:
     """Give an assignment the graph of what it was solved for.
 
+    This is what ``gradient="implicit"`` of the solvers does; the theory is A14.
+
     Parameters
     ----------
     assignment
@@ -228,6 +237,22 @@ def attach(
         What energies are shown in units of.
     log_prior
         ``log r`` with ``sum r = 1``, shape (K,) or (..., K).
+
+    Returns
+    -------
+    DifferentiableAssignment
+        Of the same values, with a graph.
+
+    Examples
+    --------
+    >>> import infoassign as ia
+    >>> scores = torch.tensor([[2.0, 0.0], [1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    >>> solved = ia.sinkhorn(scores.detach(), epsilon=0.5)
+    >>> rows, prior = RowScores((scores,), (), lambda rows: rows), torch.full((2,), 0.5, dtype=torch.float64)
+    >>> linked = attach(solved, rows, epsilon=0.5, strength=float("inf"), temperature=1.0, log_prior=prior.log())
+    >>> linked.objective.backward()
+    >>> torch.allclose(scores.grad, -solved.plan / 2)  # of the objective it is minus the plan, over B
+    True
     """
     point, family = assignment._solution.point, assignment._family
     optimum = Optimum(assignment._sweep, family, point, assignment._objective, scores)

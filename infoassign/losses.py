@@ -32,7 +32,18 @@ from infoassign_backends.protocol import Array
 
 
 class LossAndGradient(NamedTuple):
-    """A loss of two views' embeddings, with its gradients."""
+    """A loss of two views' embeddings, with its gradients.
+
+    What :func:`infoassign.music_loss_and_gradient` and :func:`infoassign.imsvd_loss_and_gradient` return.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z1, z2 = np.random.default_rng(0).normal(size=(2, 64, 12))
+    >>> value, gradient1, gradient2 = music_loss_and_gradient(z1, z2, segment_size=4)
+    >>> value.shape, gradient1.shape, gradient2.shape
+    ((), (64, 12), (64, 12))
+    """
 
     value: Array
     """Shape (), in the dtype of the embeddings, in single precision at least."""
@@ -144,7 +155,7 @@ def music_loss_and_gradient(
     invariance: Invariance = "inner-product",
     all_gather: AllGather | None = None,
 ) -> LossAndGradient:
-    """Return MUSIC's loss with its gradients in both embeddings, for any array library.
+    """Return MUSIC's loss (eq. 4) with its gradients in both embeddings (theory, B7), for any array library.
 
     Parameters
     ----------
@@ -256,7 +267,7 @@ def imsvd_loss_and_gradient(
     invariance: Invariance = "inner-product",
     all_gather: AllGather | None = None,
 ) -> LossAndGradient:
-    """Return IMSVD's loss with its gradients in both embeddings, for any array library.
+    """Return IMSVD's loss (eq. 11) with its gradients in both embeddings (theory, B7), for any array library.
 
     Parameters
     ----------

@@ -74,7 +74,17 @@ class Solution(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """A certificate computed anew in float64, about the plan as it is shown; see :meth:`Assignment.verify`."""
+    """A certificate computed anew in float64, about the plan as it is shown; see :meth:`Assignment.verify`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import infoassign as ia
+    >>> assignment = ia.mira(np.array([[1.0, 0.0], [0.0, 3.0]]))
+    >>> proof = assignment.verify()
+    >>> bool(proof.error_bound <= assignment.error_bound)
+    True
+    """
 
     gap: Any
     """Of the plan at the potential, as :attr:`Assignment.gap`."""
@@ -179,6 +189,16 @@ class Assignment:
             For a batch of problems.
         OSError
             If the file cannot be written or the disk is full.
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> import numpy as np
+        >>> import infoassign as ia
+        >>> path = mkdtemp() + "/plan.npy"
+        >>> ia.sinkhorn(ia.StreamedScores(np.eye(4), chunk_rows=3)).write_plan(path)
+        >>> np.load(path, mmap_mode="r").shape
+        (4, 4)
         """
         like = self._scores.like
         if like.ndim != 2:
@@ -314,6 +334,12 @@ class Assignment:
         Array
             Shape (..., B', K), like `scores`. A label that no row might use stays forbidden.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If `scores` are not of the library, device and labels that were solved for, or are not finite, or if a row
+            may use no label that was in use.
+
         Examples
         --------
         >>> import numpy as np
@@ -348,10 +374,23 @@ class Assignment:
         Where the marginal is nearly right, by one Newton step on the plan's entries, which heeds forbidden pairs and
         keeps the objective to second order; what is left, or all, by the least move of mass that does it.
 
+        Returns
+        -------
+        Array
+            Shape (..., B, K), like `plan`, rows in the simplex.
+
         Raises
         ------
         ValueError
             If pairs are forbidden and the marginal is too far off for the Newton step.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import infoassign as ia
+        >>> assignment = ia.mira(np.array([[2.0, 0.0], [1.5, 0.0], [1.0, 0.0]]), beta=0.5)
+        >>> assignment.marginal.round(2), assignment.balanced_plan().mean(axis=0).round(2)
+        (array([0.8, 0.2]), array([0.5, 0.5]))
         """
         point, family = self._solution.point, self._family
         xp = api.array_namespace(point.potential)

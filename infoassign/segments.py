@@ -97,7 +97,19 @@ class Segments:
 
 
 class EntropyTerms(NamedTuple):
-    """What MUSIC and IMSVD minimise of a joint distribution: sums of P log P, so entropies with a minus."""
+    """What MUSIC and IMSVD minimise of a joint distribution (theory, B1): sums of P log P, so entropies with a minus.
+
+    Both in nats; what :func:`infoassign.entropy_terms` and :func:`infoassign.entropy_lower_bounds` return.
+
+    Examples
+    --------
+    Two independent, evenly used segments of two units have two bits together (the mean over both orders of the pair):
+
+    >>> import numpy as np
+    >>> codes = np.eye(2)[[[0, 0], [0, 1], [1, 0], [1, 1]]].reshape(4, 4)
+    >>> float(entropy_terms(codes, codes, units=2).off_diagonal / np.log(2))
+    -2.0
+    """
 
     diagonal: Any
     """DE, of the cells on the diagonal of the blocks of a segment with itself; an array of shape (), or a number."""

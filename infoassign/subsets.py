@@ -28,7 +28,18 @@ PIECE = 2**22
 
 
 class SubsetMean(NamedTuple):
-    """A mean over subsets of segments, exact or estimated."""
+    """A mean over subsets of segments, exact or estimated.
+
+    What :func:`infoassign.subset_entropy` and :func:`infoassign.total_correlation` return.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = np.eye(2)[[[0, 0], [0, 1], [1, 0], [1, 1]]].reshape(4, 4)
+    >>> found = subset_entropy(codes, units=2, order=2)
+    >>> float(found.value / np.log(2)), float(found.standard_error), found.subsets
+    (2.0, 0.0, 1)
+    """
 
     value: Array
     """Shape (), in nats; differentiable where the library has autograd."""

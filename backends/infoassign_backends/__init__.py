@@ -23,7 +23,19 @@ BACKENDS = {
 
 
 def readable(array: Array) -> bool:
-    """Return whether looking at the values of an array costs nothing: whether it is on the host, and no tracer."""
+    """Return whether looking at the values of an array costs nothing: whether it is on the host, and no tracer.
+
+    Parameters
+    ----------
+    array
+        Of any library.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> readable(np.zeros(3))
+    True
+    """
     return is_numpy_array(array) or (is_torch_array(array) and array.device.type == "cpu")
 
 

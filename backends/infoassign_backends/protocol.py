@@ -20,6 +20,15 @@ class Masses(NamedTuple):
     """What one pass over the scores returns.
 
     The sums over rows are kept as sums, not means, so that shards of the rows can be added up.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from infoassign_backends import backend_for
+    >>> scores = np.zeros((4, 2))
+    >>> log_columns, log_normalizers, rows = backend_for(scores).prepare(scores, 0.5)(np.zeros(2))
+    >>> np.exp(log_columns), float(log_normalizers / np.log(2)), rows
+    (array([2., 2.]), 4.0, 4)
     """
 
     log_columns: Array
@@ -98,7 +107,17 @@ class Sweep(Protocol):
 
 
 class Views(NamedTuple):
-    """Two views of rows of D units, those at hand and those of all ranks; alike where there is one rank."""
+    """Two views of rows of D units, those at hand and those of all ranks; alike where there is one rank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from infoassign_backends import backend_for
+    >>> codes = np.full((4, 4), 0.5)  # two segments of two units
+    >>> joint = backend_for(codes).off_diagonal(Views(codes, codes, codes, codes), (2, 2))
+    >>> float(joint / np.log(2))
+    -4.0
+    """
 
     first: Array
     """Shape (n, D); its gradient is asked for."""
@@ -111,13 +130,25 @@ class Views(NamedTuple):
 
 
 class Product(NamedTuple):
-    """Scores ``f_i . p_j / temperature + b_j`` that are not multiplied out."""
+    """Scores ``f_i . p_j / temperature + b_j`` that are not multiplied out.
+
+    Examples
+    --------
+    A tile of rows is multiplied at a time where no backend has anything better, as on the host:
+
+    >>> import numpy as np
+    >>> from infoassign_backends import numpy_backend
+    >>> product = Product(np.ones((4, 2)), np.ones((3, 2)), 0.5, None, reach=4.0, span=8.0)
+    >>> numpy_backend.factored(product, epsilon=0.1) is None
+    True
+    """
 
     features: Array
     """Shape (B, D)."""
     prototypes: Array
     """Shape (K, D), of the same dtype."""
     temperature: float
+    """What divides the products, > 0."""
     bias: Array | None
     """Shape (K,); ``-inf`` removes a label."""
     reach: float

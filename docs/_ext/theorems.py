@@ -12,14 +12,17 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from statements import Theory, read
 
+import infoassign
+
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 
 
 def public(name: str) -> str:
-    """Return the name under which something is documented if it is: without the module that it is written in."""
+    """Return the name under which something is documented if it is: what the package exports without its module."""
     package, *rest = name.split(".")
-    return ".".join([package, *(rest[1:] or rest)])
+    exported = package == infoassign.__name__ and rest[1:2] and rest[1] in infoassign.__all__
+    return ".".join([package, *rest[1:]]) if exported else name
 
 
 def table(theory: Theory) -> str:

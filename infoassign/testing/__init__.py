@@ -1,7 +1,8 @@
 """Test an implementation of your own: hypothesis strategies, laws that it must keep, and proofs about single answers.
 
 :mod:`~infoassign.testing.strategies` makes scores, plans, codes and problems with known answers;
-:mod:`~infoassign.testing.laws` takes any solver or loss; :func:`certify` encloses a duality gap in interval arithmetic.
+:mod:`~infoassign.testing.laws` takes any solver or loss; :func:`~infoassign.testing.rigorous.certify` encloses a
+duality gap in interval arithmetic.
 Needs the extra ``testing`` (``pip install infoassign[testing]``). Statements such as A4 are those of the theory in the
 documentation.
 """

@@ -5,6 +5,24 @@ Each is a function ``law(solve, problem, tol=1e-9)``. It asks `solve` for an ans
 if the answer cannot be right. Only claims are believed in one direction: two answers may differ by the sum of their
 claimed error bounds, by `tol`, and by what rounding of float64 scores does. A solver in single precision is tested
 with a `tol` of, say, 1e-4.
+
+- `solve` is what is tested;
+- `problem` is a :class:`infoassign.testing.problems.Problem`, whose solution is known;
+- `tol` is what `solve` is asked for, and what it is granted beyond its own bounds.
+
+Examples
+--------
+>>> import infoassign as ia
+>>> from infoassign.testing.problems import planted
+>>> problem = planted(np.array([[2.0, 0.0], [1.0, 0.0]]), beta=0.5)
+>>> error_bound_holds_when_stopped_early(ia.mira, problem)
+>>> def certain(scores, **options):
+...     found = ia.mira(scores, **options)
+...     return Answer(found.plan, found.potential, found.gap, 0.0, found.sweeps, True, np.inf, None)
+>>> error_bound_holds_when_stopped_early(certain, problem)  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+AssertionError: error_bound_holds_when_stopped_early (A5) is broken: ...
 """
 
 from collections.abc import Callable
@@ -179,6 +197,13 @@ def _converges_in(sweeps: int, solve: Solve, problem: Problem, tol: float) -> No
 
 def guaranteed_sweeps(problem: Problem, tol: float) -> int:
     """Return in how many sweeps plain steps from ``v = 0`` certify an error of at most `tol` (theory, A5 and A6).
+
+    Parameters
+    ----------
+    problem
+        What is solved.
+    tol
+        On the mean total variation, as everywhere.
 
     Examples
     --------

@@ -1,6 +1,16 @@
 """What a backend has to keep: the sweep and the joint entropy of :mod:`infoassign_backends.protocol`, by definition.
 
-Every law takes the backend's module, a function that makes NumPy arrays its library's, and a case.
+Every law takes
+
+- `backend`, the module;
+- `make`, which makes NumPy arrays its library's;
+- `case`, the :class:`Case`; for joint entropies `sizes`, those of the segments, and `dtype`, that of the codes.
+
+Examples
+--------
+>>> from infoassign_backends import numpy_backend
+>>> name, case = cases()[0]
+>>> passes_return_masses_and_normalizers(numpy_backend, np.asarray, case)
 """
 
 from collections.abc import Callable
@@ -20,16 +30,35 @@ Make = Callable[[Any], Array]
 
 
 class Case(NamedTuple):
-    """Scores, and a sequence of potentials at which to pass over them."""
+    """Scores, and a sequence of potentials at which to pass over them.
+
+    Examples
+    --------
+    >>> case = Case(np.zeros((3, 2)), np.zeros((1, 2)), 0.5)
+    >>> np.exp(case.log_plan(case.potentials[0]))[0]
+    array([0.5, 0.5])
+    """
 
     scores: Any
     """NumPy, shape (..., B, K), of any real floating dtype; ``-inf`` forbids a pair."""
     potentials: Matrix
     """Shape (n, ..., K)."""
     epsilon: float
+    """What divides both, > 0."""
 
     def log_plan(self, potential: Matrix) -> Matrix:
-        """Return ``log W(v)`` by definition, in float64; ``-inf`` where forbidden."""
+        """Return ``log W(v)`` by definition, in float64; ``-inf`` where forbidden.
+
+        Parameters
+        ----------
+        potential
+            Shape (..., K), such as one of `potentials`.
+
+        Returns
+        -------
+        ndarray
+            Shape (..., B, K).
+        """
         scores = self.scores.astype(float)
         scores = scores - scores.max(axis=-1, keepdims=True)  # which the definition would lose digits to
         plans = [log_plan(potential[i], scores[i], self.epsilon) for i in np.ndindex(scores.shape[:-2])]
@@ -37,7 +66,13 @@ class Case(NamedTuple):
 
 
 def cases() -> list[tuple[str, Case]]:
-    """Return cases by name: batches, one row, one label, forbidden pairs and labels, far potentials, faint labels."""
+    """Return cases by name: batches, one row, one label, forbidden pairs and labels, far potentials, faint labels.
+
+    Examples
+    --------
+    >>> dict(cases())["one label"].scores.shape
+    (17, 1)
+    """
     random = np.random.default_rng(0)
 
     def potentials(scores: Any, *spreads: float) -> Matrix:
@@ -81,12 +116,52 @@ def cases() -> list[tuple[str, Case]]:
 
 
 def host(array: Array) -> Matrix:
-    """Copy to NumPy float64."""
+    """Copy to NumPy float64.
+
+    Parameters
+    ----------
+    array
+        Of any library.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape.
+
+    Examples
+    --------
+    >>> host(np.float32([1, 2])).dtype
+    dtype('float64')
+    """
     return np.asarray(on_host(array))
 
 
 def close(found: Array, expected: Any, unit: float, what: str) -> None:
-    """Require an array's values, to `unit` relative to 1 or more."""
+    """Require an array's values, to `unit` relative to 1 or more.
+
+    Parameters
+    ----------
+    found
+        Of any library.
+    expected
+        Its values.
+    unit
+        What the largest error may be.
+    what
+        What it is, for the message.
+
+    Raises
+    ------
+    AssertionError
+        If shape or values are others.
+
+    Examples
+    --------
+    >>> close(np.array([1.0, 2.5]), [1.0, 2.0], 1e-6, "the sum")
+    Traceback (most recent call last):
+        ...
+    AssertionError: the sum is off by 0.25, more than 1e-06
+    """
     values, wanted = host(found), np.asarray(expected, dtype=float)
     require(values.shape == wanted.shape, f"{what} has shape {values.shape}, not {wanted.shape}")
     same = values == wanted  # infinities
@@ -96,7 +171,29 @@ def close(found: Array, expected: Any, unit: float, what: str) -> None:
 
 
 def alike(found: Array, like: Array, dtype: Any, what: str) -> None:
-    """Require an array to be of another's library and device, and of a dtype."""
+    """Require an array to be of another's library and device, and of a dtype.
+
+    Parameters
+    ----------
+    found, like
+        Arrays of any libraries.
+    dtype
+        That of `found`, to be.
+    what
+        What it is, for the message.
+
+    Raises
+    ------
+    AssertionError
+        If library, device or dtype are others.
+
+    Examples
+    --------
+    >>> alike(np.zeros(2, dtype=np.float32), np.zeros(2), np.dtype("float64"), "the sum")
+    Traceback (most recent call last):
+        ...
+    AssertionError: the sum is of float32, not of float64
+    """
     one, other = api.array_namespace(found), api.array_namespace(like)
     require(one is other, f"{what} is an array of {one.__name__}, not of {other.__name__}")
     require(api.device(found) == api.device(like), f"{what} is on {api.device(found)}, not on {api.device(like)}")

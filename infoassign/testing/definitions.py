@@ -16,12 +16,37 @@ Matrix: TypeAlias = NDArray[np.float64]
 
 
 def usable(scores: Matrix) -> NDArray[np.bool_]:
-    """Return which labels some row may use, shape (K,)."""
+    """Return which labels some row may use, shape (K,).
+
+    Parameters
+    ----------
+    scores
+        Shape (B, K), float64; ``-inf`` forbids a pair.
+
+    Examples
+    --------
+    >>> usable(np.array([[0.0, -np.inf, 1.0], [-np.inf, -np.inf, 2.0]]))
+    array([ True, False,  True])
+    """
     return np.asarray(np.any(scores > -np.inf, axis=0))
 
 
 def log_plan(potential: Matrix, scores: Matrix, epsilon: float) -> Matrix:
     """Return ``log W(v)``, with ``w_ij ∝ exp((s_ij - v_j) / epsilon)`` (theory, A2); ``-inf`` where forbidden.
+
+    Parameters
+    ----------
+    potential
+        v, shape (K,), in units of the scores; anything for a label that no row may use.
+    scores
+        Shape (B, K), float64; ``-inf`` forbids a pair.
+    epsilon
+        Weight of the rows' entropy, > 0.
+
+    Returns
+    -------
+    ndarray
+        Shape (B, K), float64.
 
     Examples
     --------
@@ -37,6 +62,11 @@ def log_plan(potential: Matrix, scores: Matrix, epsilon: float) -> Matrix:
 def log_mean(log_rows: Matrix) -> Matrix:
     """Return the logarithm of the mean over rows, shape (K,), where the mean itself would underflow, too.
 
+    Parameters
+    ----------
+    log_rows
+        Logarithms, shape (B, K); ``-inf`` for 0.
+
     Examples
     --------
     >>> log_mean(np.array([[-1000.0], [-1000.0]]))
@@ -47,6 +77,22 @@ def log_mean(log_rows: Matrix) -> Matrix:
 
 def log_target(potential: Matrix, scores: Matrix, strength: float, prior: Matrix | None = None) -> Matrix:
     """Return ``log u`` with ``u ∝ r exp(v / rho)``, the marginal that a potential asks for; ``-inf`` where unusable.
+
+    Parameters
+    ----------
+    potential
+        v, shape (K,), in units of the scores; anything for a label that no row may use.
+    scores
+        Shape (B, K), float64; ``-inf`` forbids a pair.
+    strength
+        Weight rho of the marginal's divergence, finite.
+    prior
+        r, shape (K,); without it equal shares.
+
+    Returns
+    -------
+    ndarray
+        Shape (K,), float64.
 
     Examples
     --------
@@ -63,6 +109,19 @@ def duality_gap(
     potential: Matrix, scores: Matrix, epsilon: float, strength: float, prior: Matrix | None = None
 ) -> float:
     """Return ``rho KL(wbar || u)``, which is ``primal(W(v)) - dual(v)`` (theory, A4), with all of its digits.
+
+    Parameters
+    ----------
+    potential
+        v, shape (K,), in units of the scores; anything for a label that no row may use.
+    scores
+        Shape (B, K), float64; ``-inf`` forbids a pair.
+    epsilon
+        Weight of the rows' entropy, > 0.
+    strength
+        Weight rho of the marginal's divergence, finite.
+    prior
+        r, shape (K,); without it equal shares.
 
     Examples
     --------
@@ -89,6 +148,19 @@ def duality_gap(
 def primal(plan: Matrix, scores: Matrix, epsilon: float, strength: float, prior: Matrix | None = None) -> float:
     """Return ``-<w, s> + epsilon sum w log w``, both means over rows, ``+ rho KL(wbar || r)`` (theory, A).
 
+    Parameters
+    ----------
+    plan
+        w, shape (B, K), rows in the simplex.
+    scores
+        Shape (B, K), float64; ``-inf`` forbids a pair.
+    epsilon
+        Weight of the rows' entropy, > 0.
+    strength
+        Weight rho of the marginal's divergence, finite.
+    prior
+        r, shape (K,); without it equal shares.
+
     Examples
     --------
     >>> primal(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0]]), 0.5, 0.5)
@@ -103,6 +175,19 @@ def primal(plan: Matrix, scores: Matrix, epsilon: float, strength: float, prior:
 
 def dual(potential: Matrix, scores: Matrix, epsilon: float, strength: float, prior: Matrix | None = None) -> float:
     """Return ``-rho log sum_j r_j exp(v_j / rho) - epsilon mean_i lse_i`` (theory, A3), for a positive strength.
+
+    Parameters
+    ----------
+    potential
+        v, shape (K,), in units of the scores; anything for a label that no row may use.
+    scores
+        Shape (B, K), float64; ``-inf`` forbids a pair.
+    epsilon
+        Weight of the rows' entropy, > 0.
+    strength
+        Weight rho of the marginal's divergence, finite.
+    prior
+        r, shape (K,); without it equal shares.
 
     Examples
     --------
@@ -119,6 +204,11 @@ def dual(potential: Matrix, scores: Matrix, epsilon: float, strength: float, pri
 def mutual_information(plan: Matrix) -> float:
     """Return ``H(wbar) - mean_i H(w_i)``, the information between label and row (MIRA, eq. 2).
 
+    Parameters
+    ----------
+    plan
+        w, shape (B, K), rows in the simplex.
+
     Examples
     --------
     >>> round(mutual_information(np.eye(4)) / log(4), 12)
@@ -131,6 +221,11 @@ def mutual_information(plan: Matrix) -> float:
 def mean_total_variation(first: Matrix, second: Matrix) -> float:
     """Return the mean over rows of half the L1 distance.
 
+    Parameters
+    ----------
+    first, second
+        Plans, shape (B, K).
+
     Examples
     --------
     >>> mean_total_variation(np.eye(2), np.full((2, 2), 0.5))
@@ -141,6 +236,11 @@ def mean_total_variation(first: Matrix, second: Matrix) -> float:
 
 def segments(units: Sequence[int]) -> list[slice]:
     """Return where each segment's units lie in a row of a code.
+
+    Parameters
+    ----------
+    units
+        The sizes of the segments.
 
     Examples
     --------
@@ -206,6 +306,11 @@ def joint_entropy_loss(z1: Any, z2: Any, units: Sequence[int]) -> Any:
 def entropy_lower_bound(units: Sequence[int]) -> float:
     """Return what that loss cannot be below: the bounds of its terms (theory, B2 and, for segments of two units, B3).
 
+    Parameters
+    ----------
+    units
+        The sizes of the segments.
+
     Examples
     --------
     >>> round(entropy_lower_bound([3, 3]) / log(3), 12)
@@ -220,6 +325,16 @@ def joint_entropy_gradients(z1: Matrix, z2: Matrix, units: Sequence[int]) -> tup
     """Return the gradients of :func:`joint_entropy_loss`, by way of ``dL/dP = weight (1 + log P)`` (theory, B7).
 
     Where ``P = 0`` its logarithm is taken to be 0: what it is multiplied by is 0.
+
+    Parameters
+    ----------
+    z1, z2, units
+        As in :func:`joint_entropy_terms`, real.
+
+    Returns
+    -------
+    tuple
+        The gradients in `z1` and in `z2`, of their shape.
 
     Examples
     --------

@@ -6,6 +6,20 @@ logits; `units` is a tuple of the segments' sizes. What it returns may be of any
 
 Each law is a function ``law(loss, codes, tol=1e-9)`` of a :class:`infoassign.testing.problems.Codes`; `tol` is the
 error that the loss may have, relative to 1 plus what is right. A loss in single precision is tested with, say, 1e-4.
+
+Examples
+--------
+>>> import infoassign as ia
+>>> def music(z1, z2, units):
+...     return ia.music_loss_and_gradient(z1, z2, segment_size=units[0])
+>>> z1, z2 = np.random.default_rng(0).normal(size=(2, 6, 4))
+>>> value_is_the_definition(music, Codes(z1, z2, (2, 2)))
+>>> def on_a_grid(z1, z2, units):
+...     return ia.music_loss_and_gradient(z1, z2, segment_size=units[0], normalization="grid")
+>>> value_is_the_definition(on_a_grid, Codes(z1, z2, (2, 2)))  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+AssertionError: value_is_the_definition (B1) is broken: the value is off by ...
 """
 
 from collections.abc import Callable

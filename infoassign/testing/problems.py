@@ -13,15 +13,24 @@ from infoassign.testing.definitions import Matrix, log_mean, usable
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A problem of :func:`infoassign.mira` and its one solution."""
+    """A problem of :func:`infoassign.mira` and its one solution.
+
+    Examples
+    --------
+    >>> Problem(np.zeros((1, 2)), beta=0.5, temperature=0.1, plan=np.array([[0.5, 0.5]]))
+    Problem('problem', beta=0.5, temperature=0.1, scores=[[0., 0.]])
+    """
 
     scores: Matrix
     """Shape (B, K), float64; ``-inf`` forbids a label to a row."""
     beta: float
+    """In [0, 1)."""
     temperature: float
+    """What the solver divides the scores by."""
     plan: Matrix
-    """The optimal plan, exact up to :attr:`rounding`."""
+    """The optimal plan, shape (B, K), exact up to :attr:`rounding`."""
     name: str = "problem"
+    """What kind it is of."""
 
     @property
     def epsilon(self) -> float:
@@ -48,17 +57,27 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Transport:
-    """A problem of :func:`infoassign.assign` with its solution."""
+    """A problem of :func:`infoassign.assign` with its solution.
+
+    Examples
+    --------
+    >>> problem = planted_transport(np.zeros((2, 2)), 0.5, np.inf, np.array([0.5, 0.5]))
+    >>> bool(np.ptp(problem.potential) == 0), problem.modulus
+    (True, 1.0)
+    """
 
     scores: Matrix
     """Shape (B, K), float64; ``-inf`` forbids a label to a row."""
     epsilon: float
+    """Weight of the rows' entropy, in units of the scores."""
     strength: float
     """In (0, inf]."""
     prior: Matrix
+    """Shape (K,)."""
     potential: Matrix
-    """The optimal potential, up to a constant."""
+    """The optimal potential, shape (K,), up to a constant."""
     plan: Matrix
+    """The optimal plan, shape (B, K)."""
 
     @property
     def modulus(self) -> float:
@@ -67,11 +86,22 @@ class Transport:
 
 
 class Codes(NamedTuple):
-    """Logits of two views, shape (N, sum of units), and the sizes of the segments."""
+    """Logits of two views, shape (N, sum of units), and the sizes of the segments.
+
+    Examples
+    --------
+    >>> from infoassign.testing.definitions import joint_entropy_loss
+    >>> codes = Codes(np.zeros((5, 4)), np.zeros((5, 4)), (2, 2))
+    >>> round(float(joint_entropy_loss(*codes)), 3)
+    -1.386
+    """
 
     z1: Matrix
+    """Of the first view, float64."""
     z2: Matrix
+    """Of the second."""
     units: tuple[int, ...]
+    """The number of units of every segment."""
 
 
 def planted(logits: Matrix, beta: float, temperature: float = 1.0) -> Problem:
@@ -161,6 +191,13 @@ def identical_rows(logits: Matrix, rows: int, beta: float, temperature: float = 
 def one_label(rows: int, beta: float) -> Problem:
     """Return a problem with a single label, K = 1.
 
+    Parameters
+    ----------
+    rows
+        How many.
+    beta
+        In [0, 1).
+
     Examples
     --------
     >>> one_label(3, beta=0.5).plan.T
@@ -203,6 +240,13 @@ def block_diagonal(
 
 def permuted(problem: Problem, rows: Sequence[int], columns: Sequence[int]) -> Problem:
     """Return a problem with its rows and its labels in another order, and its answer likewise.
+
+    Parameters
+    ----------
+    problem
+        In its own order.
+    rows, columns
+        Permutations: row i is the problem's row ``rows[i]``, and so for labels.
 
     Examples
     --------
@@ -270,6 +314,11 @@ def linear_code(levels: int, factors: int, strength: int = 2) -> Matrix:
     ndarray
         Symbols, shape ``(levels ** strength, factors)``, integer.
 
+    Raises
+    ------
+    ValueError
+        If `levels` is no prime, or `factors` is out of its range.
+
     Examples
     --------
     >>> linear_code(2, 3)
@@ -298,6 +347,11 @@ def one_hot_logits(words: Matrix, units: Sequence[int], height: float = 1e4) -> 
         The number of symbols of each segment.
     height
         What a word's own units are above the others.
+
+    Returns
+    -------
+    ndarray
+        Shape (N, sum of `units`), float64.
 
     Examples
     --------

@@ -29,10 +29,19 @@ NOTHING = 1e-300
 
 
 class Enclosure(NamedTuple):
-    """Two floats with the exact value between them."""
+    """Two floats with the exact value between them.
+
+    Examples
+    --------
+    >>> found = certify(np.array([[1.0, 0.0], [0.0, 1.0]]), np.zeros(2), epsilon=0.5, strength=0.5)
+    >>> found.lower <= 0 <= found.upper  # equal prices are optimal here
+    True
+    """
 
     lower: float
+    """Rounded down."""
     upper: float
+    """Rounded up."""
 
 
 def certify(scores: Any, potential: Any, *, epsilon: float, strength: float, prior: Any = None) -> Enclosure:

@@ -4,6 +4,26 @@ The contract: ``step(potential, scores, *, epsilon, strength, prior)`` returns t
 half step over the rows and one over the columns (MIRA's eq. 7; Sinkhorn for an infinite strength). Arrays are NumPy
 float64. Each law is a function ``law(step, problem)`` of a :class:`infoassign.testing.problems.Transport`. As a
 constant does not matter, distances are spreads, largest minus smallest: Hilbert's metric of ``exp(v)``.
+
+- `step` is what is tested;
+- `problem` brings the scores, epsilon, strength and prior that it is called with, and the potential it should lead to.
+
+Examples
+--------
+Sinkhorn's step, and one that forgets the prior's share, which the optimum then does not survive:
+
+>>> from infoassign.testing.problems import planted_transport
+>>> problem = planted_transport(np.array([[1.0, 0.0], [0.0, 0.5]]), 0.5, 1.0, np.array([0.4, 0.6]))
+>>> def step(v, scores, *, epsilon, strength, prior):
+...     missing = log_mean(log_plan(v, scores, epsilon)) - np.log(prior)
+...     return strength / (strength + epsilon) * (v + epsilon * missing)
+>>> the_optimum_is_its_fixed_point(step, problem)
+>>> def wrong(v, scores, *, epsilon, strength, prior):
+...     return step(v, scores, epsilon=epsilon, strength=strength, prior=np.array([0.5, 0.5]))
+>>> the_optimum_is_its_fixed_point(wrong, problem)  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+AssertionError: the_optimum_is_its_fixed_point (A2) is broken: it moves by ...
 """
 
 from collections.abc import Callable
@@ -23,6 +43,11 @@ Step = Callable[..., Any]
 def spread(vector: Matrix) -> float:
     """Return the largest minus the smallest entry.
 
+    Parameters
+    ----------
+    vector
+        Shape (K,).
+
     Examples
     --------
     >>> spread(np.array([1.0, 4.0, 2.0]))
@@ -33,6 +58,13 @@ def spread(vector: Matrix) -> float:
 
 def projective_diameter(scores: Matrix, epsilon: float) -> float:
     """Return ``max (s_ij + s_kl - s_il - s_kj) / epsilon``: Hilbert's diameter of ``exp(s / epsilon)`` (theory, A8).
+
+    Parameters
+    ----------
+    scores
+        Shape (B, K), finite.
+    epsilon
+        What divides them, > 0.
 
     Examples
     --------

@@ -39,17 +39,65 @@ Scores = st.SearchStrategy[Matrix]
 
 
 def shapes(max_rows: int = 7, max_columns: int = 5) -> st.SearchStrategy[tuple[int, int]]:
-    """Shapes (B, K), both at least 1."""
+    """Shapes (B, K), both at least 1.
+
+    Parameters
+    ----------
+    max_rows, max_columns
+        What B and K are at most.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(shapes(), lambda shape: shape[0] > 2 * shape[1])
+    (3, 1)
+    """
     return st.tuples(st.integers(1, max_rows), st.integers(1, max_columns))
 
 
 def numbers(shape: int | tuple[int, ...], largest: float) -> Scores:
-    """Arrays of numbers up to `largest` in size, every entry drawn by itself: they shrink well."""
+    """Arrays of numbers up to `largest` in size, every entry drawn by itself: they shrink well.
+
+    Parameters
+    ----------
+    shape
+        Of the arrays; a number for vectors.
+    largest
+        Bound on the absolute value.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays of that shape.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(numbers(3, 5.0), lambda values: values.sum() >= 2).sum() >= 2
+    np.True_
+    """
     return hnp.arrays(np.float64, shape, elements=st.floats(-largest, largest), fill=st.nothing())
 
 
 def generic_scores(shape: tuple[int, int]) -> Scores:
-    """Normal variables of some scale: nothing is equal, and nothing special."""
+    """Normal variables of some scale: nothing is equal, and nothing special.
+
+    Parameters
+    ----------
+    shape
+        (B, K), both at least 1.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> len(np.unique(find(generic_scores((2, 3)), lambda scores: True)))
+    6
+    """
 
     def drawn(seed: int, scale: float) -> Matrix:
         return np.random.default_rng(seed).normal(size=shape) * scale
@@ -58,7 +106,25 @@ def generic_scores(shape: tuple[int, int]) -> Scores:
 
 
 def degenerate_scores(shape: tuple[int, int]) -> Scores:
-    """Equal rows, equal labels, few distinct values: what ties and zero information are made of."""
+    """Equal rows, equal labels, few distinct values: what ties and zero information are made of.
+
+    Parameters
+    ----------
+    shape
+        (B, K), both at least 1.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(degenerate_scores((2, 2)), lambda scores: scores[0, 0] == 1)
+    array([[1., 1.],
+           [1., 1.]])
+    """
     rows, columns = shape
     return st.one_of(
         st.floats(-5, 5).map(lambda value: np.full(shape, value)),
@@ -69,7 +135,26 @@ def degenerate_scores(shape: tuple[int, int]) -> Scores:
 
 
 def extreme_scores(shape: tuple[int, int], largest: float = 300.0) -> Scores:
-    """Scores that make plans all but one-hot, beside tiny ones."""
+    """Scores that make plans all but one-hot, beside tiny ones.
+
+    Parameters
+    ----------
+    shape
+        (B, K), both at least 1.
+    largest
+        Bound on the absolute value.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(extreme_scores((1, 2)), lambda scores: np.ptp(scores) == 600).shape
+    (1, 2)
+    """
     return hnp.arrays(
         np.float64,
         shape,
@@ -78,7 +163,24 @@ def extreme_scores(shape: tuple[int, int], largest: float = 300.0) -> Scores:
 
 
 def clustered_scores(shape: tuple[int, int]) -> Scores:
-    """Every row prefers one of the labels, with some noise: what a trained model's look like."""
+    """Every row prefers one of the labels, with some noise: what a trained model's look like.
+
+    Parameters
+    ----------
+    shape
+        (B, K), both at least 1.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(clustered_scores((3, 2)), lambda scores: (scores.argmax(axis=1) == 1).all()).shape
+    (3, 2)
+    """
 
     def drawn(owners: NDArray[np.int64], noise: Matrix, contrast: float) -> Matrix:
         return np.asarray(np.eye(shape[1])[owners] * contrast + noise)
@@ -88,7 +190,24 @@ def clustered_scores(shape: tuple[int, int]) -> Scores:
 
 
 def masked_scores(shape: tuple[int, int]) -> Scores:
-    """Scores with forbidden pairs (``-inf``); every row keeps a label, but a label may lose all its rows."""
+    """Scores with forbidden pairs (``-inf``); every row keeps a label, but a label may lose all its rows.
+
+    Parameters
+    ----------
+    shape
+        (B, K), both at least 1.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(masked_scores((1, 2)), lambda scores: scores[0, 1] == -np.inf)
+    array([[  0., -inf]])
+    """
 
     def forbid(scores: Matrix, forbidden: NDArray[np.bool_], kept: NDArray[np.int64]) -> Matrix:
         allowed = ~forbidden
@@ -106,13 +225,41 @@ def scores(max_rows: int = 7, max_columns: int = 5) -> Scores:
     ----------
     max_rows, max_columns
         Their size at most.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(scores(max_rows=1), lambda found: True).shape
+    (1, 1)
     """
     kinds = (generic_scores, degenerate_scores, clustered_scores, extreme_scores, masked_scores)
     return shapes(max_rows, max_columns).flatmap(lambda shape: st.one_of(*(kind(shape) for kind in kinds)))
 
 
 def finite_scores(max_rows: int = 7, max_columns: int = 5) -> Scores:
-    """Those of them in which nothing is forbidden and no number is extreme."""
+    """Those of them in which nothing is forbidden and no number is extreme.
+
+    Parameters
+    ----------
+    max_rows, max_columns
+        Their size at most.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(finite_scores(), lambda found: found.size >= 2 and np.ptp(found) == 0).size
+    2
+    """
     kinds = (generic_scores, degenerate_scores, clustered_scores)
     return shapes(max_rows, max_columns).flatmap(lambda shape: st.one_of(*(kind(shape) for kind in kinds)))
 
@@ -126,17 +273,62 @@ def simplex_points(size: int, log_range: float = 20.0) -> Scores:
         Their length.
     log_range
         What the logarithms of two entries differ by at most.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (K,).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(simplex_points(4), lambda point: True)
+    array([0.25, 0.25, 0.25, 0.25])
     """
     return numbers(size, log_range / 2).map(softmax)
 
 
 def priors(size: int) -> Scores:
-    """Shares of labels: points of the simplex, equal shares among them, whose logarithms differ by 5 at most."""
+    """Shares of labels: points of the simplex, equal shares among them, whose logarithms differ by 5 at most.
+
+    Parameters
+    ----------
+    size
+        The number of labels K.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (K,).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(priors(2), lambda prior: True)
+    array([0.5, 0.5])
+    """
     return st.one_of(st.just(np.full(size, 1 / size)), simplex_points(size, 5.0))
 
 
 def plans(rows: int, columns: int) -> Scores:
-    """Plans: every row a distribution over the labels, soft or one-hot."""
+    """Plans: every row a distribution over the labels, soft or one-hot.
+
+    Parameters
+    ----------
+    rows, columns
+        B and K.
+
+    Returns
+    -------
+    SearchStrategy
+        Of float64 arrays, shape (B, K).
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(plans(1, 2), lambda plan: plan.max() == 1).max()
+    np.float64(1.0)
+    """
     one_hot = hnp.arrays(np.int64, rows, elements=st.integers(0, columns - 1)).map(
         lambda labels: np.eye(columns)[labels]
     )
@@ -144,18 +336,40 @@ def plans(rows: int, columns: int) -> Scores:
 
 
 def betas() -> st.SearchStrategy[float]:
-    """Weights of the mutual information, up to 0.9."""
+    """Weights of the mutual information, up to 0.9.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(betas(), lambda beta: True)
+    0.0
+    """
     return st.one_of(st.sampled_from([0.0, 0.1, 0.5, 2 / 3, 0.9]), st.floats(0.01, 0.9))
 
 
 def temperatures() -> st.SearchStrategy[float]:
-    """What scores are divided by."""
+    """What scores are divided by.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(temperatures(), lambda temperature: temperature < 1)
+    0.1
+    """
     return st.sampled_from([1.0, 0.1, 0.225, 3.0])
 
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """Problems of :func:`infoassign.mira` with their solutions, of all kinds of :mod:`infoassign.testing.problems`."""
+    """Problems of :func:`infoassign.mira` with their solutions, of all kinds of :mod:`infoassign.testing.problems`.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> problem = find(problems(), lambda problem: problem.beta == 0.5)
+    >>> problem.plan.shape == problem.scores.shape
+    True
+    """
     beta, temperature = draw(betas()), draw(temperatures())
     kind = draw(st.sampled_from(["planted", "planted", "planted", "identical", "blocks", "one label"]))
     if kind == "identical":
@@ -177,7 +391,15 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @st.composite
 def transports(draw: st.DrawFn) -> Transport:
-    """Problems of :func:`infoassign.assign`, penalised and exact, with a prior and with their solutions."""
+    """Problems of :func:`infoassign.assign`, penalised and exact, with a prior and with their solutions.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> exact = find(transports(), lambda problem: problem.strength == np.inf)
+    >>> bool(np.allclose(exact.plan.mean(axis=0), exact.prior))
+    True
+    """
     logits = draw(finite_scores())
     if draw(st.booleans()):
         # Forbid pairs, but leave every row and every label something: in a cycle that visits all of both.
@@ -191,13 +413,33 @@ def transports(draw: st.DrawFn) -> Transport:
 
 
 def segment_sizes(max_segments: int = 4, max_units: int = 4) -> st.SearchStrategy[tuple[int, ...]]:
-    """Sizes of the segments of a code, equal or not, ones and twos among them."""
+    """Sizes of the segments of a code, equal or not, ones and twos among them.
+
+    Parameters
+    ----------
+    max_segments, max_units
+        How many segments, and units of one, there are at most.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(segment_sizes(), lambda sizes: sum(sizes) == 5 and len(sizes) > 1)
+    (1, 4)
+    """
     return st.lists(st.integers(1, max_units), min_size=1, max_size=max_segments).map(tuple)
 
 
 @st.composite
 def soft_codes(draw: st.DrawFn) -> Codes:
-    """Logits of two views in segments of unequal sizes: alike or not, soft or nearly one-hot."""
+    """Logits of two views in segments of unequal sizes: alike or not, soft or nearly one-hot.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> codes = find(soft_codes(), lambda codes: len(codes.units) == 2)
+    >>> codes.z1.shape == codes.z2.shape == (len(codes.z1), sum(codes.units))
+    True
+    """
     units = draw(segment_sizes())
     shape = (draw(st.integers(1, 6)), sum(units))
     first, noise = draw(numbers(shape, 1)), draw(numbers(shape, 1))
@@ -210,6 +452,12 @@ def optimal_codes(draw: st.DrawFn) -> Codes:
     """Codes whose words form an orthogonal array of three or more levels, which no code can beat (theory, B4).
 
     In any order of words, factors and symbols, each word once or more often.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(optimal_codes(), lambda codes: True).units
+    (3, 3)
     """
     levels = draw(st.sampled_from([3, 5]))
     factors = draw(st.integers(2, levels + 1))

@@ -2,6 +2,18 @@
 
 Every field is read by the program; what a recipe does not set has the value shown here. The strings
 under the fields are the help of the command line.
+
+Examples
+--------
+>>> settings = Pretraining(epochs=3, optimizer=Optimizer(learning_rate=0.1))
+>>> settings.method.kind, settings.image_size
+('mira', 8)
+>>> Pretraining.from_dict(settings.to_dict()) == settings
+True
+>>> Optimizer(momentum=1.5)
+Traceback (most recent call last):
+    ...
+ValueError: optimizer.momentum must be in [0, 1); got 1.5
 """
 
 from collections.abc import Mapping
@@ -100,12 +112,17 @@ class Pretraining:
     seed: int = 0
     """Seed of the initial weights, the order of the images and the views."""
     data: Annotated[sources.Source, Union] = field(default_factory=sources.Digits)
+    """Where images come from."""
     augmentation: Annotated[augmentations.Augmentation, Union] = field(default_factory=augmentations.Distortions)
+    """How views are drawn from them."""
     encoder: Annotated[models.Encoder, Union] = field(default_factory=models.SmallResNet)
+    """The network that is kept."""
     projector: Annotated[models.Projector | None, Union] = field(default_factory=models.Projector)
+    """What stands on it in training; None for methods without."""
     method: methods.Settings = field(default_factory=methods.Mira)
     """What is done with the views."""
     optimizer: Optimizer = field(default_factory=Optimizer)
+    """How weights follow gradients."""
     accumulate: int = 1
     """Pieces in which each process's part of a batch goes through the network; labels and loss are of the whole."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

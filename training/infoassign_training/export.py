@@ -33,13 +33,26 @@ class ExportError(UserError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """What :func:`export` wrote.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> written = export(folder, folder.parent / "exported", ["safetensors"])
+    >>> written.network, all(file.is_file() for file in written.files)
+    ('the small-resnet of widths 16, 32, 64', True)
+    """
 
     origin: str
     """Where the weights were, in words."""
     network: str
     """Which network they are of."""
     files: tuple[Path, ...]
+    """One for each format, and the model card."""
 
 
 def export(
@@ -64,6 +77,16 @@ def export(
     ------
     UserError
         If there is something in the folder, the weights cannot be read, or a format is not for this network.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> [file.name for file in export(folder, folder.parent / "exported", ["safetensors"]).files]
+    ['model.safetensors', 'README.md']
     """
     source, out = source.expanduser(), out.expanduser()
     _require_free(out, overwrite=overwrite)
@@ -83,6 +106,21 @@ class FromPixels(nn.Module):
     """An encoder that normalises its images itself.
 
     Images (B, C, H, W), float32 in [0, 1], in; features (B, F) out.
+
+    Parameters
+    ----------
+    found
+        The encoder, with mean and standard deviation of its images.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> FromPixels(read_pretrained(folder))(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 128])
     """
 
     mean: Tensor

@@ -57,6 +57,18 @@ def pretrain(
     ------
     UserError
         If the folder, the settings, the images or the checkpoint do not allow it, or training diverges.
+    TrainingError
+        One of these: the settings do not fit the images, or training diverges.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp()) / "untrained"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)  # of epochs 0: the initial weights
+    >>> sorted(scores), sorted(scores["features"])
+    (['features', 'pixels'], ['kmeans_ari', 'kmeans_nmi', 'knn', 'linear'])
+    >>> (folder / "report.html").is_file()
+    True
     """
     try:
         with ExitStack() as kept:
@@ -84,10 +96,30 @@ def pretrain(
 def report(folder: Path) -> dict[str, Scores]:
     """Write the report of a run anew, and on the digits evaluate its model again; see :func:`pretrain`.
 
+    Parameters
+    ----------
+    folder
+        That of the run.
+
+    Returns
+    -------
+    dict
+        The scores, as :func:`pretrain` returns them.
+
     Raises
     ------
     UserError
         If the folder holds no run that was trained to its end.
+    RunError
+        One of these, which says what to do.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp()) / "untrained"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> report(folder) == scores
+    True
     """
     run = Run(folder)
     settings = run.read().settings

@@ -2,6 +2,15 @@
 
 Where a paper and its released code say different things, or the paper says nothing, the docstring says whose the values
 are. Methods not named here use another's: MIRA `Dino` with both scales split at 0.14, MUSIC and IMSVD `Vicreg`.
+
+Examples
+--------
+>>> [(view.size, view.scale) for view in Dino(local_views=1).views]
+[(224, (0.14, 1.0)), (224, (0.14, 1.0)), (96, (0.05, 0.14))]
+>>> Swav(global_views=0)
+Traceback (most recent call last):
+    ...
+ValueError: global_views must be at least 1; got 0
 """
 
 from collections.abc import Mapping
@@ -237,7 +246,13 @@ class Dino(MultiCrop):
 
     @classmethod
     def cifar(cls) -> "Dino":
-        """Return what MIRA's code has for CIFAR-10 and -100: two views of 32 pixels without blur."""
+        """Return what MIRA's code has for CIFAR-10 and -100: two views of 32 pixels without blur.
+
+        Examples
+        --------
+        >>> Dino.cifar().global_size, Dino.cifar().blur
+        (32, (0.0, 0.0))
+        """
         return cls(
             global_size=32,
             global_scale=(0.2, 1.0),
@@ -279,7 +294,13 @@ class Vicreg(MultiCrop):
 
     @classmethod
     def cifar(cls) -> "Vicreg":
-        """Return what IMSVD's code has for CIFAR-10: two views of 32 pixels, neither blurred nor solarised."""
+        """Return what IMSVD's code has for CIFAR-10: two views of 32 pixels, neither blurred nor solarised.
+
+        Examples
+        --------
+        >>> Vicreg.cifar().global_size, Vicreg.cifar().blur
+        (32, (0.0, 0.0))
+        """
         return cls(
             global_size=32,
             global_scale=(0.2, 1.0),
@@ -317,6 +338,11 @@ class Sela(MultiCrop):
         """Return what SeLa's code has for CIFAR: a view of 224 pixels (the network is AlexNet), grey last.
 
         The code enlarges the images to 256 pixels before it crops; here the crop is enlarged once.
+
+        Examples
+        --------
+        >>> Sela.cifar().global_size, Sela.cifar().blur
+        (224, (0.0, 0.0))
         """
         return cls(global_scale=(0.2, 1.0), grey_first=False, mean=CIFAR10_MEAN, std=CIFAR10_STD)
 

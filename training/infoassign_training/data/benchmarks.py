@@ -25,7 +25,19 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """A labelled data set in its parts, which share no image and number their classes alike."""
+    """A labelled data set in its parts, which share no image and number their classes alike.
+
+    Examples
+    --------
+    >>> open_benchmark("digits").test.names[:3]
+    ('0', '1', '2')
+
+    Without images to choose settings on, training images are all that there is:
+
+    >>> digits = open_benchmark("digits")
+    >>> digits.with_validation() is digits.train
+    True
+    """
 
     name: str
     """One of :data:`~infoassign_training.data.benchmark_layouts.SETS`."""
@@ -58,6 +70,11 @@ def open_benchmark(words: str, *, seed: int = 0, class_list: str = "") -> Benchm
         Of what is drawn, where the set itself does not say what is fitted on.
     class_list
         File with WordNet numbers, one a line: only these classes take part, as in ImageNet-100. Empty for all.
+
+    Returns
+    -------
+    Benchmark
+        Its images, not yet read.
 
     Raises
     ------

@@ -16,16 +16,30 @@ HELD_OUT = 450
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images (N, 1, H, W), float32 in [0, 1], and their true classes (N,), int64."""
+    """Images (N, 1, H, W), float32 in [0, 1], and their true classes (N,), int64.
+
+    Examples
+    --------
+    >>> LabelledImages(torch.zeros(2, 1, 8, 8), torch.tensor([3, 1])).classes
+    tensor([3, 1])
+    """
 
     images: Tensor
+    """The images."""
     classes: Tensor
+    """Which digit each is."""
 
 
 def digits() -> tuple[LabelledImages, LabelledImages]:
     """Return the training images (1347) and the held-out ones (450), always split alike.
 
     Pretraining must see nothing but the images of the first.
+
+    Examples
+    --------
+    >>> train, held_out = digits()
+    >>> train.images.shape, held_out.classes.shape
+    (torch.Size([1347, 1, 8, 8]), torch.Size([450]))
     """
     raw = load_digits()
     images = torch.from_numpy(raw.images).to(torch.float32).unsqueeze(1) / 16
@@ -36,6 +50,11 @@ def digits() -> tuple[LabelledImages, LabelledImages]:
 
 def digit_images(images: LabelledImages) -> ArrayImages:
     """Return them as a source of images: grey in RGB, (3, 8, 8), uint8, the 17 levels spread over 0 to 255.
+
+    Parameters
+    ----------
+    images
+        Grey ones of 8 x 8.
 
     Examples
     --------

@@ -28,6 +28,20 @@ def centred(size: int, resize: int, interpolation: InterpolationMode = Interpola
     As torchvision's presets do it; 224 of 256 is ImageNet's. The protocol of the transfer sets (Ericsson et al., 2021)
     is 224 of 224, bicubic.
 
+    Parameters
+    ----------
+    size
+        Height and width S of what is cut out.
+    resize
+        What the shorter side is scaled to.
+    interpolation
+        Of the scaling, which is antialiased.
+
+    Returns
+    -------
+    Look
+        From an image to (3, S, S), uint8.
+
     Raises
     ------
     ValueError
@@ -44,6 +58,15 @@ def centred(size: int, resize: int, interpolation: InterpolationMode = Interpola
 
 def ten_crops(size: int, resize: int, interpolation: InterpolationMode = InterpolationMode.BILINEAR) -> Look:
     """Return ten looks of an image, (10, 3, S, S): four corners and the centre, and those of its mirror image.
+
+    Parameters
+    ----------
+    size
+        Height and width S of what is cut out.
+    resize
+        What the shorter side is scaled to.
+    interpolation
+        Of the scaling, which is antialiased.
 
     Raises
     ------
@@ -79,10 +102,20 @@ def shorter_side(size: int, ratio: float = 0.0) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Looks(Dataset[tuple[Tensor, int]]):
-    """What `transform` makes of the images of `source`: item i is that of image i, and i."""
+    """What `transform` makes of the images of `source`: item i is that of image i, and i.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> look, index = Looks(SyntheticImages(10, size=8), centred(4, 6))[3]
+    >>> look.shape, index
+    (torch.Size([3, 4, 4]), 3)
+    """
 
     source: Images
+    """The images."""
     transform: Look
+    """What is made of each."""
 
     def __len__(self) -> int:
         return len(self.source)

@@ -64,12 +64,23 @@ class TaggedImages(Images, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
-    """Images held in memory: `pixels` of shape (N, 3, H, W), uint8; see :class:`Images`."""
+    """Images held in memory; see :class:`Images`.
+
+    Examples
+    --------
+    >>> images = ArrayImages("black", np.zeros((5, 3, 8, 8), dtype=np.uint8))
+    >>> len(images), images.image(0).shape, images.origin(4)
+    (5, torch.Size([3, 8, 8]), 'black[4]')
+    """
 
     title: str
+    """For their names."""
     pixels: NDArray[np.uint8]
+    """Shape (N, 3, H, W)."""
     classes: NDArray[np.int64] | None = None
+    """Shape (N,); None if they are not known."""
     names: tuple[str, ...] = ()
+    """Of the classes."""
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -14,13 +14,21 @@ from infoassign_training.data.images import Images, ImagesError, TaggedImages
 class Joined:
     """Sources one after another; see :class:`~infoassign_training.data.images.Images`.
 
-    `ends` are the numbers at which each ends, shape (sources,), int64.
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> joined(SyntheticImages(10, size=8), SyntheticImages(5, size=8)).ends
+    array([10, 15])
     """
 
     sources: tuple[Images, ...]
+    """What is joined."""
     ends: NDArray[np.int64]
+    """The numbers at which each ends, shape (sources,)."""
     classes: NDArray[np.int64] | None
+    """Shape (N,); None if they are not known of all."""
     names: tuple[str, ...]
+    """Of the classes."""
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -52,6 +60,11 @@ class TaggedJoined(Joined):
 
 def joined(*sources: Images) -> Joined:
     """Join sources with the same classes, such as what is fitted on and what settings were chosen on.
+
+    Parameters
+    ----------
+    sources
+        One or more.
 
     Returns
     -------

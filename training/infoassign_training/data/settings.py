@@ -1,4 +1,14 @@
-"""Where images come from: frozen, checked when made, without torch."""
+"""Where images come from: frozen, checked when made, without torch.
+
+Examples
+--------
+>>> named("folder:pictures", Torchvision(class_list="hundred.txt"))
+Folder(class_list='hundred.txt', imbalance='full', imbalance_seed=0, root='pictures', labelled=False)
+>>> Synthetic(count=0)
+Traceback (most recent call last):
+    ...
+ValueError: data.count must be at least 1; got 0
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -134,7 +144,18 @@ NAMED = ("imagenet", "cifar10", "cifar100", "svhn", "stl10")
 
 
 def of_digits(chosen: Source) -> bool:
-    """Say whether the images are scikit-learn's digits."""
+    """Say whether the images are scikit-learn's digits.
+
+    Parameters
+    ----------
+    chosen
+        Where images come from.
+
+    Examples
+    --------
+    >>> of_digits(Digits()), of_digits(Evaluated(name="digits")), of_digits(Hub(root="uoft-cs/cifar10"))
+    (True, True, False)
+    """
     return isinstance(chosen, Digits) or (isinstance(chosen, Evaluated) and chosen.name == Digits.kind)
 
 

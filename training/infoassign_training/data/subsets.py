@@ -16,12 +16,24 @@ from infoassign_training.data.listed_files import lines_of
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Some images of a source: image i is the source's image ``rows[i]``."""
+    """Some images of a source: image i is the source's image ``rows[i]``.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> some = rows_of(SyntheticImages(10, size=8), np.array([7, 2]))
+    >>> some.origin(1), some.image(1).shape
+    ('synthetic[2]', torch.Size([3, 8, 8]))
+    """
 
     source: Images
+    """What they are of."""
     rows: NDArray[np.int64]
+    """Shape (n,)."""
     classes: NDArray[np.int64] | None
+    """Shape (n,); None if they are not known."""
     names: tuple[str, ...]
+    """Of the classes."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,6 +68,13 @@ def rows_of(images: Images, rows: NDArray[np.int64]) -> Selection:
     -------
     Selection
         A :class:`TaggedSelection` of tagged images.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> some = rows_of(SyntheticImages(10, size=8), np.array([7, 2]))
+    >>> len(some), some.origin(0), some.classes
+    (2, 'synthetic[7]', array([7, 2]))
     """
     if isinstance(images, TaggedImages):
         return TaggedSelection(images, rows, None, images.names, presence=images.presence[rows])
@@ -127,12 +146,28 @@ def stratified(images: Images, share: float, *, seed: int) -> Selection:
 
     Of n images of a class ``max(1, round(share n))`` stay. With the same seed a smaller share is a subset of a larger.
 
+    Parameters
+    ----------
+    images
+        With classes.
+    share
+        Of every class, in (0, 1].
+    seed
+        Of the choice.
+
     Raises
     ------
     ImagesError
         If the source has no classes.
     ValueError
         If the share is outside (0, 1].
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> images = SyntheticImages(1000, size=8)  # ten classes in turn
+    >>> np.bincount(stratified(images, 0.05, seed=0).classes)
+    array([5, 5, 5, 5, 5, 5, 5, 5, 5, 5])
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1]; got {share}")
@@ -149,12 +184,29 @@ def per_class(images: Images, count: int, *, seed: int) -> NDArray[np.int64]:
 
     With the same seed a smaller count is a subset of a larger. What is left is ``np.setdiff1d(range(N), rows)``.
 
+    Parameters
+    ----------
+    images
+        With classes.
+    count
+        How many of each, at least 1.
+    seed
+        Of the choice.
+
     Raises
     ------
     ImagesError
         If the source has no classes, or one with fewer images.
     ValueError
         If the count is not positive.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> images = SyntheticImages(1000, size=8)  # ten classes in turn
+    >>> rows = per_class(images, 2, seed=0)
+    >>> rows.shape, np.bincount(images.classes[rows])
+    ((20,), array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2]))
     """
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
@@ -177,13 +229,23 @@ def listed(images: Images, path: str | Path) -> Selection:
     images
         The source.
     path
-        A text file with an image on every line: its path as :meth:`Images.origin` has it, or the last part of that.
+        A text file with an image on every line: its path as
+        :meth:`~infoassign_training.data.images.Images.origin` has it, or the last part of that.
 
     Raises
     ------
     ImagesError
         If the file cannot be read or lists nothing, an image twice, one that the source has not, or one that may be
         several of the source.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.data.synthetic import SyntheticImages
+    >>> path = Path(mkdtemp()) / "chosen.txt"
+    >>> _ = path.write_text("synthetic[7]")
+    >>> listed(SyntheticImages(10, size=8), path).rows
+    array([7])
     """
     lines = lines_of(Path(path))
     places: dict[str, list[int]] = {line: [] for line in lines}

@@ -19,6 +19,15 @@ the last one is the slower of those that FFCV-SSL reports, 371 pairs of views. T
 supervised share down to 742/2078 of it. Devices without a row are assumed to reach the same shares; where memory got
 faster by less than arithmetic did, as from A100 to H100, that is too much to hope for. However small the network, no
 more images are assumed to arrive than in :mod:`infoassign_training.recipes.hours`.
+
+Examples
+--------
+>>> from infoassign_training.recipes import RECIPES
+>>> found = estimate("digits-mira", RECIPES["digits-mira"].settings, 1, DEVICES["H100"])
+>>> found.images, found.counted.images, found.remedy
+(1347, 128, '')
+>>> print(found.table().splitlines()[0])
+estimate, not measured: digits-mira on 1 x H100, float32
 """
 
 from collections.abc import Mapping
@@ -52,6 +61,7 @@ class Device:
     """A GPU as its maker describes it."""
 
     name: str
+    """As it is named in ``8xH100``."""
     memory: float
     """GB, taken as 10^9 bytes."""
     float32: float
@@ -63,6 +73,7 @@ class Device:
     bfloat16: bool
     """Whether `half` is also that of bfloat16."""
     source: str
+    """Who says so."""
 
 
 _V100 = partial(Device, float32=15.7, tf32=None, half=125, bfloat16=False, source="NVIDIA's V100 data sheet, SXM2")
@@ -125,15 +136,23 @@ class Estimate:
     """What a run may take, and why."""
 
     recipe: str
+    """Its name."""
     gpus: int
+    """How many."""
     device: Device
+    """Of which."""
     precision: Precision
+    """Of the networks' products."""
     pieces: int
+    """Of every GPU's part of a batch, that go through the network one after the other."""
     batch_size: int
+    """Of all GPUs."""
     epochs: int
+    """Of the run."""
     images: int
     """Of an epoch."""
     counted: Counted
+    """What one GPU does in a step."""
     memory: Mapping[str, float]
     """Bytes on every device, by what they are for."""
     hours: tuple[float, float]
@@ -155,7 +174,15 @@ class Estimate:
         return (60 * best / self.epochs, 60 * worst / self.epochs) if self.epochs else (0.0, 0.0)
 
     def table(self) -> str:
-        """Lay it out as text."""
+        """Lay it out as text.
+
+        Examples
+        --------
+        >>> from infoassign_training.recipes import RECIPES
+        >>> found = estimate("digits-mira", RECIPES["digits-mira"].settings, 1, DEVICES["H100"])
+        >>> print(found.table().splitlines()[1])
+        batch            128 images, 128 a GPU
+        """
         best, worst = self.hours
         quick, slow = self.minutes_per_epoch
         device, counted = self.device, self.counted
@@ -194,6 +221,11 @@ class Estimate:
 
 def parse_gpus(words: str) -> tuple[int, Device]:
     """Read how a person names GPUs.
+
+    Parameters
+    ----------
+    words
+        A number, x and a name of `DEVICES`, or its beginning; without a number it is one.
 
     Raises
     ------
@@ -246,10 +278,23 @@ def estimate(
     measured
         Images a second and GPU that ``infoassign throughput`` found, in place of the table's; 0 for the table's.
 
+    Returns
+    -------
+    Estimate
+        Memory in bytes and time in hours, with what they stand on.
+
     Raises
     ------
     EstimateError
         If the number of images is not known or too small, the batch does not divide, or the device lacks the precision.
+
+    Examples
+    --------
+    >>> from infoassign_training.recipes import RECIPES
+    >>> found = estimate("digits-mira", RECIPES["digits-mira"].settings, 1, DEVICES["H100"])
+    >>> best, worst = found.hours
+    >>> best <= worst, found.total < 1e9
+    (True, True)
     """
     if settings.batch_size % (gpus * pieces):
         raise EstimateError(
@@ -330,10 +375,21 @@ def count(settings: Pretraining, part: int, pieces: int, precision: Precision, *
     images
         How many there are in the data set.
 
+    Returns
+    -------
+    Counted
+        Bytes and operations.
+
     Raises
     ------
     ValueError
         If the parts of the settings do not fit each other.
+
+    Examples
+    --------
+    >>> one, two = (count(Pretraining(), 128, pieces, "float32", images=1347) for pieces in (1, 2))
+    >>> one.piece, two.piece, two.activations < one.activations
+    (128, 64, True)
     """
     with torch.device("meta"):
         method = build(settings, images=images, classes=1000)

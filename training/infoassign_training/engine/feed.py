@@ -76,6 +76,15 @@ class DigitFeed:
     ------
     ValueError
         If the images do not fill a batch.
+
+    Examples
+    --------
+    >>> feed = DigitFeed(digits()[0], Pretraining(), Place(), torch.device("cpu"))
+    >>> batch = next(feed.epoch(0))
+    >>> feed.steps_per_epoch, [view.shape for view in batch.views]
+    (10, [torch.Size([128, 1, 8, 8]), torch.Size([128, 1, 8, 8])])
+    >>> sum(len(rows) for rows, _ in feed.everything(step=0, views=1)), len(next(feed.sample(100)).rows)
+    (1347, 100)
     """
 
     def __init__(self, images: LabelledImages, settings: Pretraining, place: Place, device: torch.device) -> None:
@@ -95,7 +104,15 @@ class DigitFeed:
             raise ValueError(f"batch_size {settings.batch_size} is larger than the {self.images} images")
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """Yield this rank's part of every batch of an epoch, from batch `first` on."""
+        """Yield this rank's part of every batch of an epoch, from batch `first` on.
+
+        Parameters
+        ----------
+        number
+            The epoch, from 0.
+        first
+            The batch to begin with.
+        """
         # A generator of its own for every epoch: nothing to save, and resuming is exact.
         generator = Generator().manual_seed(self.seed * 1_000_003 + number)
         order = torch.randperm(self.images, generator=generator)
@@ -106,14 +123,35 @@ class DigitFeed:
                 yield self._batch(rows, views)
 
     def everything(self, step: int, views: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Go once over this rank's part of all images, in their order."""
+        """Go once over this rank's part of all images, in their order.
+
+        Parameters
+        ----------
+        step
+            What the views depend on, besides the seed.
+        views
+            How many of each image.
+
+        Yields
+        ------
+        Tensor
+            Which images they are, shape (B,), int64.
+        list of Tensor
+            The views, each of shape (B, C, H, W).
+        """
         generator = Generator().manual_seed((self.seed * 1_000_003 + step) * 2 + 1)
         for rows in torch.arange(self.images).split(CHUNK):
             mine = self._batch(rows, self._drawn(rows, views, generator))
             yield mine.rows, mine.views
 
     def sample(self, count: int) -> Iterator[Batch]:
-        """Yield this rank's part of the first images, without distortions."""
+        """Yield this rank's part of the first images, without distortions.
+
+        Parameters
+        ----------
+        count
+            Images over all ranks, at least.
+        """
         for rows in torch.arange(min(count, self.images)).split(CHUNK):
             yield self._batch(rows, [self.source.images[rows]])
 
@@ -149,6 +187,21 @@ class ViewFeed:
     ------
     ValueError
         If the images do not fill a batch.
+
+    Examples
+    --------
+    >>> from infoassign_training.data.augmentations import Dino
+    >>> from infoassign_training.data.settings import Synthetic
+    >>> from infoassign_training.models.settings import ResNet
+    >>> settings = Pretraining(
+    ...     batch_size=4, data=Synthetic(count=10, size=32), augmentation=Dino.cifar(), encoder=ResNet(name="resnet18")
+    ... )
+    >>> feed = ViewFeed(images_of(settings.data), settings, Place(), torch.device("cpu"))
+    >>> batch = next(feed.epoch(0))
+    >>> feed.steps_per_epoch, [view.shape for view in batch.views]
+    (2, [torch.Size([4, 3, 32, 32]), torch.Size([4, 3, 32, 32])])
+    >>> sum(len(rows) for rows, _ in feed.everything(step=0, views=1)), len(next(feed.sample(5)).rows)
+    (10, 10)
     """
 
     def __init__(self, images: Images, settings: Pretraining, place: Place, device: torch.device) -> None:
@@ -169,7 +222,15 @@ class ViewFeed:
         self._passes: dict[int, ViewLoader] = {}
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """Yield this rank's part of every batch of an epoch, from batch `first` on."""
+        """Yield this rank's part of every batch of an epoch, from batch `first` on.
+
+        Parameters
+        ----------
+        number
+            The epoch, from 0.
+        first
+            The batch to begin with.
+        """
         for views, rows in self._training.epoch(number, first):
             yield Batch(self._on_device(views), rows.to(self.device), self.true_classes[rows].to(self.device))
 
@@ -177,6 +238,20 @@ class ViewFeed:
         """Go once over this rank's part of all images, shuffled.
 
         In their own order, by class, they would give batch normalisation one class at a time.
+
+        Parameters
+        ----------
+        step
+            What the views depend on, besides the seed.
+        views
+            How many of each image.
+
+        Yields
+        ------
+        Tensor
+            Which images they are, shape (B,), int64.
+        list of Tensor
+            The views, each of shape (B, C, H, W).
         """
         if views not in self._passes:
             # Other views than those of any step: a seed of their own.
@@ -187,7 +262,13 @@ class ViewFeed:
             yield rows.to(self.device), self._on_device(found)
 
     def sample(self, count: int) -> Iterator[Batch]:
-        """Yield this rank's part of some images, in the views of a pass at step 0."""
+        """Yield this rank's part of some images, in the views of a pass at step 0.
+
+        Parameters
+        ----------
+        count
+            Images over all ranks, at least.
+        """
         batches = self._chunks()
         enough = -(-count // batches.batch_size)
         # The number first: otherwise a part would be loaded only to be left.
@@ -262,12 +343,27 @@ def feed_of(
     images
         Those of the settings, where they are open already: to list a million files takes minutes.
 
+    Returns
+    -------
+    Feed
+        A :class:`DigitFeed` for distortions, else a :class:`ViewFeed`.
+
     Raises
     ------
     ImagesError
         If they cannot be read where they were said to be.
     ValueError
         If they do not fill a batch, or a batch does not divide over the ranks.
+
+    Examples
+    --------
+    >>> feed = feed_of(Pretraining(), Place(), torch.device("cpu"))
+    >>> feed.images, feed.classes, feed.steps_per_epoch
+    (1347, 10, 10)
+    >>> feed_of(Pretraining(batch_size=5), Place(rank=0, world=2), torch.device("cpu"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: batch_size 5 is that of all 2 processes together and does not divide over them; take 4 or 6
     """
     parts = place.world * settings.accumulate
     if settings.batch_size % parts:

@@ -21,9 +21,16 @@ class LostRankError(UserError):
 
 @dataclass(frozen=True)
 class Place:
-    """Which rank a process is."""
+    """Which rank a process is.
+
+    Examples
+    --------
+    >>> Place(), Place(1, 2, 1)
+    (Place(rank=0, world=1, local=0), Place(rank=1, world=2, local=1))
+    """
 
     rank: int = 0
+    """Its number among all."""
     world: int = 1
     """How many ranks there are."""
     local: int = 0
@@ -31,6 +38,11 @@ class Place:
 
     def part(self, count: int) -> slice:
         """Say which of `count` rows are this rank's; of uneven parts the later ones are longer.
+
+        Parameters
+        ----------
+        count
+            Of all ranks.
 
         Examples
         --------

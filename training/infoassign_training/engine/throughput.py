@@ -37,10 +37,32 @@ MANY = 1_000_000
 
 @dataclass(frozen=True)
 class Throughput:
-    """What was measured."""
+    """What was measured.
+
+    Examples
+    --------
+    >>> found = Throughput(
+    ...     device="cpu",
+    ...     processes=1,
+    ...     batch_size=128,
+    ...     steps=20,
+    ...     images_per_second=1000.0,
+    ...     images_per_second_per_device=1000.0,
+    ...     milliseconds=(128.0, 120.0, 140.0),
+    ...     shares={"compute": 0.9, "assignment": 0.1},
+    ...     peak_memory=None,
+    ...     noise=False,
+    ... )
+    >>> print(found.table().splitlines()[2])
+    images a second  1000, 1000 a device
+    >>> found.to_dict()["bottleneck"]
+    'Bottleneck: compute, 90 % of the time, as it should be.'
+    """
 
     device: str
+    """What computed."""
     processes: int
+    """How many there were."""
     batch_size: int
     """Of all processes."""
     steps: int
@@ -48,6 +70,7 @@ class Throughput:
     images_per_second: float
     """Of all processes; every image has several views."""
     images_per_second_per_device: float
+    """The same, divided by their number."""
     milliseconds: tuple[float, float, float]
     """Of a step: median, shortest, longest."""
     shares: dict[str, float]
@@ -95,6 +118,12 @@ def on_noise(settings: Pretraining, images: int) -> Pretraining:
         Of the recipe.
     images
         How many.
+
+    Examples
+    --------
+    >>> from infoassign_training.recipes import RECIPES
+    >>> on_noise(RECIPES["mira-cifar10"].settings, 500).data
+    Synthetic(count=500, size=32)
     """
     if isinstance(settings.data, Digits):
         return settings
@@ -118,10 +147,22 @@ def measure(settings: Pretraining, *, steps: int = 20, warmup: int = 5) -> Throu
     warmup
         How many before them, in which memory is allocated and workers start.
 
+    Returns
+    -------
+    Throughput
+        Of all processes; the shares and the memory are those of this one.
+
     Raises
     ------
     UserError
         If the images cannot be read, the batch does not fit into memory, or training diverges.
+    TrainingError
+        One of these.
+
+    Examples
+    --------
+    >>> measure(Pretraining(device="cpu"), steps=2, warmup=1).steps
+    2
     """
     require_steps(steps, warmup)
     # So many that these steps are among the first, and a method that labels all images does so before them alone.

@@ -38,6 +38,12 @@ def agreement(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str
     -------
     dict
         ``nmi``, ``ami`` and ``ari``, scikit-learn's, and ``matched-accuracy``, see :func:`matched_accuracy`.
+
+    Examples
+    --------
+    >>> found = agreement(np.array([0, 0, 1, 1]), np.array([5, 5, 3, 3]))  # the names of labels do not matter
+    >>> {name: round(value, 6) for name, value in found.items()}
+    {'nmi': 1.0, 'ami': 1.0, 'ari': 1.0, 'matched-accuracy': 1.0}
     """
     return {
         "nmi": float(normalized_mutual_info_score(classes, labels)),
@@ -51,6 +57,13 @@ def matched_accuracy(classes: NDArray[np.int64], labels: NDArray[np.int64]) -> f
     """Return the share of rows that are right when every class is given a label of its own, as favourably as can be.
 
     With more labels than classes some are given to none, and all of their rows are wrong.
+
+    Parameters
+    ----------
+    classes
+        The true ones, shape (N,).
+    labels
+        Those that were found, shape (N,), of any number.
 
     Examples
     --------

@@ -18,7 +18,13 @@ HISTORY = 20
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A linear map from features to scores."""
+    """A linear map from features to scores.
+
+    Examples
+    --------
+    >>> Classifier(torch.eye(2), torch.zeros(2), objective=0.0, slope=0.0)(torch.tensor([[3.0, 4.0]]))
+    tensor([[3., 4.]])
+    """
 
     weight: Tensor
     """Shape (C, F)."""

@@ -21,6 +21,15 @@ def top(scores: Scores, classes: Classes, count: int = 1) -> float:
 
     Ties count as if they were broken at random: equal scores for all classes are no better than guessing.
 
+    Parameters
+    ----------
+    scores
+        Shape (N, C): the larger, the likelier the class.
+    classes
+        The true ones, shape (N,), int64.
+    count
+        How many of the highest scores count.
+
     Raises
     ------
     ValueError
@@ -44,6 +53,13 @@ def top(scores: Scores, classes: Classes, count: int = 1) -> float:
 def mean_per_class(scores: Scores, classes: Classes) -> float:
     """Return the mean over the classes that occur of the share of their rows that is predicted right.
 
+    Parameters
+    ----------
+    scores
+        Shape (N, C): the larger, the likelier the class.
+    classes
+        The true ones, shape (N,), int64.
+
     Examples
     --------
     >>> mean_per_class(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), np.array([0, 0, 1]))
@@ -57,6 +73,13 @@ def eleven_point_precision(scores: NDArray[Any], presence: Presence) -> float:
 
     The mean over the recalls 0, 0.1, ..., 1 of the highest precision at that recall or a higher one (Everingham et al.,
     2010, sec. 4.2). Rows that do not count are left out; without a row where the class is present it is NaN.
+
+    Parameters
+    ----------
+    scores
+        Of the class, shape (N,).
+    presence
+        Shape (N,): 1 where it is, 0 where it is not, -1 where that does not count.
 
     Examples
     --------
@@ -79,6 +102,29 @@ def precisions(scores: Scores, presence: Presence) -> dict[str, float]:
     """Return the means over classes of two average precisions: of eleven points, and scikit-learn's.
 
     Classes that are present nowhere are left out.
+
+    Parameters
+    ----------
+    scores
+        Shape (N, C): the larger, the likelier the class.
+    presence
+        Shape (N, C), int8: 1, 0, or -1 for what does not count.
+
+    Returns
+    -------
+    dict
+        ``11-point-map``, the mean of :func:`eleven_point_precision`, and ``map``.
+
+    Raises
+    ------
+    ValueError
+        If no class is present in any image.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.7]])
+    >>> precisions(scores, np.array([[1, 0], [0, 1], [-1, 1]], dtype=np.int8))
+    {'11-point-map': 1.0, 'map': 1.0}
     """
     eleven, area = [], []
     for number in range(scores.shape[1]):
@@ -103,6 +149,17 @@ def measured(scores: Scores, truth: NDArray[Any], metric: str) -> dict[str, floa
         Classes (N,), or presence (N, C) for several classes an image.
     metric
         ``top-1``, ``mean-per-class`` or ``11-point-map``.
+
+    Returns
+    -------
+    dict
+        Values by name.
+
+    Examples
+    --------
+    >>> scores = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    >>> {name: round(value, 3) for name, value in measured(scores, np.array([0, 0, 1]), "mean-per-class").items()}
+    {'mean-per-class': 0.5, 'top-1': 0.667}
     """
     if metric == "11-point-map":
         return precisions(scores, truth)

@@ -22,7 +22,15 @@ class ResultError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One protocol, one checkpoint, one data set."""
+    """One protocol, one checkpoint, one data set.
+
+    Examples
+    --------
+    >>> data = {"name": "digits"}
+    >>> found = Result(protocol="knn", settings={"seed": 0}, checkpoint={}, data=data, results={"top-1": 0.9})
+    >>> Result.from_dict(found.to_dict()) == found
+    True
+    """
 
     protocol: str
     """Its name on the command line."""
@@ -41,11 +49,19 @@ class Result:
     seconds: float = 0.0
     """Of the first process, from when checkpoint and data were open."""
     processes: int = 1
+    """How many there were."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the libraries, by name."""
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Result":
-        """Make a result of what :meth:`to_dict` gave, also by way of JSON."""
+        """Make a result of what :meth:`to_dict` gave, also by way of JSON.
+
+        Parameters
+        ----------
+        tree
+            What was written; further entries do not matter.
+        """
         known = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in tree.items() if name in known})
 
@@ -62,6 +78,11 @@ class Result:
 
 def hash_of(settings: Mapping[str, Any]) -> str:
     """Return the SHA-256 of settings: of their JSON with sorted names and no spaces.
+
+    Parameters
+    ----------
+    settings
+        What JSON can hold.
 
     Examples
     --------
@@ -102,10 +123,30 @@ def beside(checkpoint: Path) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """Read a result.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict
+        What :meth:`Result.to_dict` gave.
+
     Raises
     ------
     ResultError
         If the file is none.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "notes.json"
+    >>> _ = path.write_text('{"protocol": "knn"}')
+    >>> read(path)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    infoassign_training.evaluation.results.ResultError: ...notes.json is no result of an evaluation: it has no ...
     """
     try:
         tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -119,6 +160,11 @@ def read(path: Path) -> dict[str, Any]:
 
 def table(found: Iterable[Mapping[str, Any]]) -> str:
     """Lay results out as a table in Markdown, a line for each number.
+
+    Parameters
+    ----------
+    found
+        Results, as :func:`read` returns them.
 
     Examples
     --------

@@ -120,10 +120,28 @@ def evaluate(
         What to do if training was begun, or there is a result: go on, and leave the result as it is; or begin anew.
         Without either that is an error.
 
+    Returns
+    -------
+    list of Result
+        One for each data set, in order, as written.
+
     Raises
     ------
     UserError
         If the checkpoint, the data or the settings do not allow it; the message says what to do.
+    EvaluationError
+        One of these.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> (found,) = evaluate("knn", Knn(), folder, ["digits"], folder.parent / "results")
+    >>> list(found.results), found.results["top-1"] > 0.8
+    (['top-1', 'top-5'], True)
     """
     if resume and overwrite:
         raise EvaluationError("--resume and --overwrite exclude each other: one goes on, the other begins anew")

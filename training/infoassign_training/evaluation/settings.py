@@ -1,4 +1,14 @@
-"""What every protocol can be told: frozen, checked when made; no torch here, so that help is quick."""
+"""What every protocol can be told: frozen, checked when made; no torch here, so that help is quick.
+
+Examples
+--------
+>>> Knn(neighbours=(20, 200)).temperature
+0.07
+>>> Logistic(seed=-1)
+Traceback (most recent call last):
+    ...
+ValueError: seed must be in [0, 2**31); got -1
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +60,20 @@ class Subset:
     """File with the names of the images, one a line, in place of a share: SimCLR's lists for ImageNet."""
 
     def require_subset(self) -> None:
-        """Raise ValueError unless the share and the list make sense."""
+        """Raise ValueError unless the share and the list make sense.
+
+        Raises
+        ------
+        ValueError
+            Naming what is wrong.
+
+        Examples
+        --------
+        >>> Subset(labelled=2.0).require_subset()
+        Traceback (most recent call last):
+            ...
+        ValueError: protocol.labelled must be in (0, 1]; got 2.0
+        """
         require(0 < self.labelled <= 1, f"protocol.labelled must be in (0, 1]; got {self.labelled}")
         require(
             not self.labelled_list or self.labelled == 1,

@@ -1,4 +1,12 @@
-"""What labels are made of and how: the options of ``infoassign label``, and what they come to."""
+"""What labels are made of and how: the options of ``infoassign label``, and what they come to.
+
+Examples
+--------
+>>> require_consistent(Options(out=Path("labels"), argmax=True, beta=0.5))  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+    ...
+infoassign_training.errors.UserError: ...
+"""
 
 from dataclasses import dataclass
 from math import inf

@@ -60,6 +60,17 @@ def label(words: str, options: Options) -> dict[str, Any]:
         If scores are not finite, or do not fit a potential.
     OSError
         If the disk is full.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp())
+    >>> np.save(folder / "scores.npy", np.eye(4))
+    >>> certificate = label(str(folder / "scores.npy"), Options(out=folder / "labels"))
+    >>> certificate["status"], certificate["error_bound"] <= 1e-4
+    ('converged', True)
+    >>> np.load(folder / "labels" / "labels.npy")
+    array([[0, 1, 2, 3]])
     """
     require_consistent(options)
     out = options.out.expanduser()

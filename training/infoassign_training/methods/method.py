@@ -1,4 +1,11 @@
-"""What all methods have in common: views of a batch in, a loss out."""
+"""What all methods have in common: views of a batch in, a loss out.
+
+Examples
+--------
+>>> now = Moment(step=15, steps=40, steps_per_epoch=10)
+>>> now.epoch, now.progress
+(1, 0.375)
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +25,7 @@ class Moment:
     steps: int
     """Steps in all."""
     steps_per_epoch: int
+    """Steps of an epoch."""
 
     @property
     def epoch(self) -> int:
@@ -39,7 +47,9 @@ class Parts:
     projector: nn.Module
     """Features in, projections (B, `projection`) out; the identity for methods that do not project."""
     features: int
+    """Their length."""
     projection: int
+    """Their length."""
     images: int
     """How many there are in the training data."""
     classes: int

@@ -1,4 +1,14 @@
-"""What every method can be told: frozen, checked when made; no torch here, so that the command line's help is quick."""
+"""What every method can be told: frozen, checked when made; no torch here, so that the command line's help is quick.
+
+Examples
+--------
+>>> Mira(beta_start=0.9, beta_end=0.9).kind, sorted(KINDS)[:3]
+('mira', ['barlow-twins', 'deepcluster', 'imsvd'])
+>>> Swav(epsilon=0.0)
+Traceback (most recent call last):
+    ...
+ValueError: method.epsilon must be positive and finite; got 0.0
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -25,7 +25,19 @@ IMAGENET_CLASSES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """An encoder with its weights, and what is known of it."""
+    """An encoder with its weights, and what is known of it; what :func:`read_pretrained` returns.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> found = read_pretrained(folder)
+    >>> found.settings, found.recipe, found.std
+    (SmallResNet(widths=(16, 32, 64), features=128), 'untrained', (1.0, 1.0, 1.0))
+    """
 
     encoder: nn.Module
     """Images (B, C, H, W), normalised, in, features (B, `features`) out; in evaluation mode, float32, on the CPU."""
@@ -71,16 +83,34 @@ def read_pretrained(path: Path, *, weights: str = "", encoder: settings.Encoder 
     encoder
         The network that must be in the file; without it, the run's, or whichever the tensors make up.
 
+    Returns
+    -------
+    Pretrained
+        The encoder in evaluation mode, float32, on the CPU, with what is known of it.
+
     Raises
     ------
     UserError
         If the file cannot be read, holds no such encoder, or several and `weights` does not say which; the message says
         what is there.
+    WeightsError
+        One of these.
 
     Notes
     -----
     Of how images are padded in the first convolution a file says nothing. For stems of small images it is taken to be
     1, as in our recipes; MIRA's code and solo-learn have 2, so that their features come out a little different.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> from infoassign_training.config import Pretraining
+    >>> from infoassign_training.pipeline import pretrain
+    >>> folder = Path(mkdtemp()) / "run"
+    >>> scores = pretrain("untrained", Pretraining(epochs=0), folder)
+    >>> found = read_pretrained(folder)
+    >>> found.origin, found.features, found.image_size
+    ('run untrained after 0 steps', 128, 8)
     """
     file, tree, digest = _read(path.expanduser())
     try:

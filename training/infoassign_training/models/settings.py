@@ -1,4 +1,14 @@
-"""Which networks there are, and how they are told apart: frozen, checked when made, without torch."""
+"""Which networks there are, and how they are told apart: frozen, checked when made, without torch.
+
+Examples
+--------
+>>> ResNet(name="resnet18", cifar_stem=True).kind, AlexNet(size="small").kind
+('resnet', 'alexnet')
+>>> SmallResNet(widths=())
+Traceback (most recent call last):
+    ...
+ValueError: encoder.widths must name at least one stage
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -53,6 +53,15 @@ def read_tree(path: Path) -> tuple[dict[str, Any], str]:
         If there is no such file, it is damaged or something else, or could only be read by running code.
     OSError
         If it cannot be opened.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "weights.pth"
+    >>> torch.save({"fc.bias": torch.zeros(2)}, path)
+    >>> tree, sha256 = read_tree(path)
+    >>> tree, len(sha256)
+    ({'fc.bias': tensor([0., 0.])}, 64)
     """
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")

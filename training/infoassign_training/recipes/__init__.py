@@ -1,4 +1,11 @@
-"""What can be run by name: one module per source, a function per run."""
+"""What can be run by name: one module per source, a function per run.
+
+Examples
+--------
+>>> recipe = RECIPES["mira-cifar10"]
+>>> recipe.settings.method.kind, recipe.settings.batch_size
+('mira', 512)
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +19,7 @@ class Recipe:
     """A run with all its settings, and what is known of it."""
 
     name: str
+    """That of the command line."""
     summary: str
     """One line: what it trains, on what."""
     source: str
@@ -25,6 +33,7 @@ class Recipe:
     measured: str = ""
     """What we reached, and how that was measured; empty if it was not run."""
     settings: Pretraining
+    """What is done."""
 
 
 def _gather() -> Mapping[str, Recipe]:

@@ -77,10 +77,13 @@ class Paper:
     name: str
     """That of its recipes."""
     title: str
+    """Short, for the summaries."""
     citation: str
+    """For the sources."""
     method: Callable[[int], Music | Imsvd]
     """Settings of its loss for a segment size."""
     hardware: str
+    """What its runs were made on."""
     timed: str
     """Where it says how long 100 epochs take."""
     tables: Mapping[str, str]
