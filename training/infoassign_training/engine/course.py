@@ -29,7 +29,7 @@ class Course:
     def __init__(self, classes: Tensor, device: torch.device | None = None) -> None:
         self._classes = classes if classes.ndim == 1 else torch.full((len(classes),), -1)
         self._now = torch.full((len(classes),), -1, dtype=torch.int32, device=device)
-        self._before = self._now.cpu()
+        self._before = torch.full((len(classes),), -1, dtype=torch.int32)
 
     def add(self, rows: Tensor, labels: Tensor) -> None:
         """Take in labels (B,) of images (B,); later ones replace earlier ones."""
