@@ -47,7 +47,11 @@ def test_coco_end_to_end(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(DenseError, match="--resume"):
         evaluate("coco-c4", settings, weights, str(tmp_path / "coco"), tmp_path / "out", **again)
     resumed = evaluate("coco-c4", settings, weights, str(tmp_path / "coco"), tmp_path / "out", resume=True, **again)
-    assert resumed.results == found.results
+    assert json.dumps(resumed.to_dict()) == json.dumps(found.to_dict())
+    annotations = tmp_path / "coco" / "annotations" / "instances_val2017.json"
+    annotations.write_text(annotations.read_text().replace("red box", "blue box"))
+    with pytest.raises(DenseError, match="other data"):
+        evaluate("coco-c4", settings, weights, str(tmp_path / "coco"), tmp_path / "out", resume=True, **again)
 
 
 def work(rank: int, folder: str, weights: str) -> None:
@@ -131,6 +135,20 @@ def test_average_precision_by_hand() -> None:
     assert average_precision(found, objects, 0.5) == pytest.approx((6 * 1 + 5 * 0.5) / 11)
     elsewhere = [{"image_id": 1, "bbox": boxes[0]}, *found]
     assert average_precision(elsewhere, objects, 0.5) == pytest.approx((6 * 0.5 + 5 * 0.4) / 11)
+
+
+def test_what_will_not_do_is_told_before_anything_is_trained(weights: Path, tmp_path: Path) -> None:
+    write_voc(tmp_path / "voc", images=2)
+    given = (weights, str(tmp_path / "voc"), tmp_path / "out")
+    with pytest.raises(DenseError, match=r"leave out --model.masks"):
+        evaluate("voc-c4", Dense(model=replace(TINY, masks=True), schedule=ONE), *given, device="cpu")
+    settings = Dense(model=replace(TINY, masks=False), schedule=ONE)
+    (tmp_path / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages" / "test_1.jpg").unlink()
+    with pytest.raises(ImagesError, match=r"there is no file .*test_1.jpg"):
+        evaluate("voc-c4", settings, *given, device="cpu")
+    with pytest.raises(ValueError, match="multiple of the 3 processes"):
+        ONE.require_shared(3)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_year_is_told(tmp_path: Path) -> None:

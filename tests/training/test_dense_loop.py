@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.distributed as dist
+from torch import Tensor, multiprocessing, nn
 
 from infoassign_training.dense.challenge import Target, View
 from infoassign_training.dense.loop import CHECKPOINT, LOG, refresh, train
@@ -80,7 +81,7 @@ def test_it_goes_on_where_it_stopped_and_the_log_has_every_step_once(tmp_path: P
     train(whole, Numbers(), plan, 0, tmp_path / "whole", Place(), quiet=True)
     train(half, Numbers(), replace(plan, iterations=20), 0, tmp_path / "parts", Place(), quiet=True)
     log = tmp_path / "parts" / LOG
-    log.write_text(log.read_text() + json.dumps({"step": 40, "loss": 7}) + "\n")  # of a process that was killed
+    log.write_text(log.read_text() + json.dumps({"step": 40, "loss": 7}) + '\n{"step": 20, "lo')  # of a killed process
     train(rest, Numbers(), plan, 0, tmp_path / "parts", Place(), quiet=True)
     assert torch.equal(whole.line.weight, rest.line.weight)
     assert log.read_text() == (tmp_path / "whole" / LOG).read_text()
@@ -134,6 +135,27 @@ def test_statistics_are_taken_anew_or_stay(tmp_path: Path) -> None:
     colours = [float(Numbers()[first + row][0].float().mean()) for row in range(8)]
     assert model.norm.running_mean.numpy() == pytest.approx(np.full(3, np.mean(colours)), rel=1e-5)
     assert model.norm.momentum == 0.1
+
+
+def of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for at_once in (0, 1):
+        model = line()
+        train(model, Numbers(), replace(PLAN, at_once=at_once), 0, Path(folder) / str(at_once), Place(rank, 2, rank))
+        if rank == 0:
+            torch.save(model.state_dict(), Path(folder) / f"{at_once}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.deep
+def test_two_processes_and_parts_of_a_step_are_one_and_the_whole(tmp_path: Path) -> None:
+    multiprocessing.spawn(of_two, (str(tmp_path),), nprocs=2)
+    model = line()
+    train(model, Numbers(), PLAN, 0, tmp_path / "one", Place(), quiet=True)
+    for at_once in (0, 1):
+        found = torch.load(tmp_path / f"{at_once}.pt")
+        assert all(torch.allclose(found[name], value, rtol=0, atol=1e-12) for name, value in model.state_dict().items())
 
 
 SCRIPT = """

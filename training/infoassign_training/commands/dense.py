@@ -23,7 +23,7 @@ class Evaluate:
     of torchvision's, or of SeLa's AlexNet, as others write them."""
     data: str
     """On what: coco:WHERE, a folder with annotations/, train2017/ and val2017/; or voc:WHERE, one with VOCdevkit/, and
-    for voc07-alexnet with selective_search_data/."""
+    for voc07-alexnet with selective_search_data/, for voc12-fcn with benchmark_RELEASE/."""
     settings: Annotated[Dense, tyro.conf.arg(name="")]
     out: Path | None = None
     """Folder for the result; evaluations/ in the folder of the run, or NAME-evaluations/ beside a file NAME.pth."""

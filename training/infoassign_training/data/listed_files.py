@@ -95,6 +95,8 @@ def matlab_file(path: Path, *names: str) -> list[NDArray[Any]]:
         OSError,
         ValueError,
         NotImplementedError,
+        TypeError,
+        IndexError,
         MatReadError,
         zlib.error,
     ) as error:  # the third: MATLAB's files from 7.3 on

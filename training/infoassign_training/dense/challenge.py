@@ -33,6 +33,19 @@ class Challenge(Protocol):
     def metric(self) -> str:
         """The score that counts."""
 
+    @property
+    def digest(self) -> str:
+        """A hash of which images these are and of what is known of them, not of their pixels."""
+
+    def check(self) -> None:
+        """Read an image of either part, before hours are spent on them.
+
+        Raises
+        ------
+        ImagesError
+            If that cannot be done; the message says what is wrong.
+        """
+
     def model(self, pretrained: Pretrained) -> nn.Module:
         """Return the model, its new weights drawn by torch's generator.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from infoassign_training.data.decoding import decoded
 from infoassign_training.data.images import ImagesError
 from infoassign_training.dense.detections import as_coco, coco_scores
-from infoassign_training.dense.scenes import Scene
+from infoassign_training.dense.scenes import Scene, digest
 
 LAYOUT = (
     "WHERE/annotations/instances_train2017.json and WHERE/annotations/instances_val2017.json, and the images in"
@@ -36,6 +36,11 @@ class Records(Sequence[Any]):
         parts = [pickle.dumps(entry, pickle.HIGHEST_PROTOCOL) for entry in entries]
         self._ends = np.cumsum([0, *map(len, parts)])
         self._bytes = np.frombuffer(b"".join(parts), dtype=np.uint8)
+
+    @property
+    def digest(self) -> str:
+        """A hash of them."""
+        return digest(self._bytes.tobytes())
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -74,6 +79,11 @@ class Coco:
     images: Records
     """An :class:`Entry` each, in the order of their numbers."""
     metric: str = "box-ap"
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images' names and of what is in them."""
+        return digest(*self.names, self.images.digest)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -19,7 +19,8 @@ What differs from the released code:
   boxes as if they ended where their last pixel begins;
 - biases have the rate and the decay of weights; there they have twice the rate and no decay. A lower rate acts on the
   momentum at once (PyTorch); in Caffe on new gradients alone;
-- half of the views are mirrored at random; there every image is there twice in each pass, once mirrored;
+- half of the views are mirrored at random; there every image is there twice in each pass, once mirrored, and upright
+  and broad images are kept apart;
 - colours are red, green, blue, scaled as the encoder was trained; there blue, green, red, 0 to 255, means subtracted.
 """
 

@@ -14,6 +14,7 @@ What differs:
   are (``frozen``); there the normalisation is absorbed into the convolutions, which is the same network with other
   scales of its weights, and the weights are then rescaled so that all layers learn alike (Krähenbühl et al., 2016),
   which is not done here;
+- images come in another order in every pass; there in the same;
 - biases are trained as weights are; there they have twice the rate and no weight decay;
 - the images of a step are one batch, smaller ones filled up with zeros and pixels of no class; there they are looked at
   one by one. Near the right and lower edge of a smaller image that is not quite the same. Tested images are alone;

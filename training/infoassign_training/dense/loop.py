@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -81,8 +81,6 @@ def train(
     CheckpointError
         If the folder's checkpoint cannot be used.
     """
-    if schedule.batch_size % place.world:
-        raise TrainingError(f"schedule.batch-size must be a multiple of the {place.world} processes")
     optimizer = optimizer_of(model, schedule)
     state = checkpoint.load(folder / CHECKPOINT)
     first = 0
@@ -166,7 +164,15 @@ def _cut(log: Path, step: int) -> None:
     """Leave out of a log what came after the checkpoint that training goes on from."""
     if log.exists():
         lines = log.read_text(encoding="utf-8").splitlines()
-        write_text(log, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
+        write_text(log, "".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line of the log; infinity of one that a process which was killed has not finished."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return inf
 
 
 def _require_finite(model: nn.Module, step: int) -> None:

@@ -10,7 +10,7 @@ from infoassign_training.dense.c4 import C4
 from infoassign_training.dense.detections import detections
 from infoassign_training.dense.fast_rcnn import FastRCNN
 from infoassign_training.dense.proposals import Proposed
-from infoassign_training.dense.scenes import MeasuredScenes, SceneViews
+from infoassign_training.dense.scenes import MeasuredScenes, SceneViews, digest
 from infoassign_training.dense.settings import Detector, RegionDetector
 from infoassign_training.models.pretrained import Pretrained
 
@@ -32,6 +32,16 @@ class Objects:
     def counts(self) -> dict[str, int]:
         """How many images and classes there are."""
         return {"train": len(self.train), "test": len(self.test), "classes": len(self.train.names)}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images' names and of what is in them."""
+        return digest(self.train.digest, self.test.digest)
+
+    def check(self) -> None:
+        """Read an image of either part."""
+        for scenes in (self.train, self.test):
+            scenes.scene(0)
 
     def model(self, pretrained: Pretrained) -> C4:
         """Return a detector around the encoder."""
@@ -66,6 +76,16 @@ class ProposedObjects:
     def counts(self) -> dict[str, int]:
         """How many images and classes there are."""
         return {"train": len(self.train), "test": len(self.test), "classes": len(self.train.names)}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images' names, of what is in them, and of what is proposed."""
+        return digest(self.train.digest, self.test.digest)
+
+    def check(self) -> None:
+        """Read an image of either part, and its proposals."""
+        for scenes in (self.train, self.test):
+            scenes.scene(0)
 
     def model(self, pretrained: Pretrained) -> FastRCNN:
         """Return a detector around the encoder."""

@@ -87,11 +87,15 @@ def _of_palette(path: Path) -> NDArray[np.uint8]:
     """Read numbers of colours, not the colours."""
     try:
         with PIL.Image.open(BytesIO(_bytes(path))) as image:
-            if image.mode not in ("P", "L"):
-                raise ImagesError(f"{path} holds colours ({image.mode}), and no numbers of classes, as VOC's files do")
+            _require_numbers(path, image)
             return np.array(image, dtype=np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
         raise ImagesError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _require_numbers(path: Path, image: PIL.Image.Image) -> None:
+    if image.mode not in ("P", "L"):
+        raise ImagesError(f"{path} holds colours ({image.mode}), and no numbers of classes, as VOC's files do")
 
 
 def _of_matlab(path: Path) -> NDArray[np.uint8]:
@@ -164,4 +168,15 @@ def _listed(folder: Path, names: str, images: str, classes: str, suffix: str, la
                 raise ImagesError(f"there is no folder {folder / needed}")
     except ImagesError as error:
         raise ImagesError(f"{error}; expected {layout}") from error
-    return [Files(folder / images / f"{name}.jpg", folder / classes / f"{name}{suffix}") for name in listed]
+    files = [Files(folder / images / f"{name}.jpg", folder / classes / f"{name}{suffix}") for name in listed]
+    # All of them, before hours are spent on the first.
+    for path in (path for one in files for path in (one.image, one.classes)):
+        if not path.is_file():
+            raise ImagesError(f"there is no file {path}; expected {layout}")
+        if path.suffix == ".png":
+            try:
+                with PIL.Image.open(path) as image:
+                    _require_numbers(path, image)
+            except OSError as error:
+                raise ImagesError(f"{path} cannot be read as an image: {error}") from error
+    return files

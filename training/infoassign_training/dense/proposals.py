@@ -7,7 +7,7 @@ counted from 1, the last one included.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from infoassign_training.data.images import ImagesError
 from infoassign_training.data.listed_files import matlab_file
-from infoassign_training.dense.scenes import Scene
+from infoassign_training.dense.scenes import Scene, digest
 from infoassign_training.dense.voc import Voc, open_voc
 
 FOLDER = "selective_search_data"
@@ -37,6 +37,11 @@ class Proposed:
     def names(self) -> tuple[str, ...]:
         """The classes; the first is number 1."""
         return self.voc.names
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images' names, of what is in them, and of what is proposed."""
+        return digest(self.voc.digest, *(boxes.tobytes() for boxes in self.proposals))
 
     def __len__(self) -> int:
         return len(self.voc)
@@ -98,7 +103,8 @@ def read_proposals(path: Path) -> dict[str, NDArray[np.float32]]:
         # Written so that NaN is refused, too.
         if not bool(((left >= 1) & (top >= 1) & (right >= left) & (bottom >= top) & np.isfinite(right + bottom)).all()):
             raise ImagesError(f"{path}: image {name} has boxes that are not top, left, bottom, right, counted from 1")
-        found[str(name).strip()] = np.stack([left - 1, top - 1, right, bottom], axis=1)
+        # Some files have the image's own name, some with its folder and ending.
+        found[PurePosixPath(str(name).strip()).stem] = np.stack([left - 1, top - 1, right, bottom], axis=1)
     return found
 
 

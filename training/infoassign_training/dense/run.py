@@ -14,6 +14,7 @@ import numpy
 import torch
 import torchvision
 from torch import nn
+from tqdm import tqdm
 
 import infoassign
 from infoassign.files import write_text
@@ -30,7 +31,8 @@ from infoassign_training.dense.voc import open_voc
 from infoassign_training.engine import ranks
 from infoassign_training.engine.ranks import Place
 from infoassign_training.errors import UserError
-from infoassign_training.evaluation.results import Result, hash_of, write
+from infoassign_training.evaluation.features import pause
+from infoassign_training.evaluation.results import Result, hash_of, read, write
 from infoassign_training.models.pretrained import Pretrained, read_pretrained
 
 
@@ -92,24 +94,31 @@ def evaluate(
         pretrained = read_pretrained(checkpoint, weights=weights)
         try:
             challenge = opened(settings, preset.data, folder_of(preset.data, data))
+            challenge.check()
+            settings.schedule.require_shared(place.world)
             with torch.random.fork_rng([]):
                 torch.manual_seed(settings.seed)
                 model = challenge.model(pretrained).to(where)
         except ValueError as error:
             raise DenseError(str(error)) from error
         started = {"preset": name, "settings": asdict(settings), "checkpoint": pretrained.sha256}
-        started |= {"data": challenge.counts}
-        _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
+        started |= {"data": {**challenge.counts, "sha256": challenge.digest}}
+        goes_on = _begin(folder / stem, started, place, resume=resume, overwrite=overwrite)
+        path = folder / f"{stem}.json"
+        if goes_on and ranks.any_of(path.exists()):
+            return Result.from_dict(read(path))
+        if place.rank == 0:
+            path.unlink(missing_ok=True)  # or --resume would take it for that of what is trained now
         views = challenge.views(settings.seed)
         train(model, views, settings.schedule, settings.seed, folder / stem, place, workers=workers, quiet=quiet)
-        found = _found(challenge, model, folder / stem, place, workers)
+        found = _found(challenge, model, folder / stem, place, workers, quiet=quiet)
         # The other processes wait, or they would leave while the first one scores.
         scores = challenge.scores(found) if place.rank == 0 else {}
         ranks.wait()
     result = _result(preset, settings, pretrained, checkpoint, weights, data, challenge)
     result = replace(result, results=scores, seconds=round(time.perf_counter() - begun, 2), processes=place.world)
     if place.rank == 0:
-        write(folder / f"{stem}.json", result)
+        write(path, result)
     return result
 
 
@@ -144,7 +153,7 @@ def opened(settings: Dense, kind: str, where: Path) -> Challenge:
         train = open_coco(where, "train", training=True, masks=chosen.masks)
         return Objects(train, open_coco(where, "val", training=False, masks=False), chosen)
     if chosen.masks:
-        raise ValueError("VOC has boxes here and no masks; give --model.masks False")
+        raise ValueError("VOC has boxes here and no masks; leave out --model.masks")
     years = open_voc(where, ("VOC2007", "trainval"), ("VOC2012", "trainval"))
     return Objects(years, open_voc(where, ("VOC2007", "test")), chosen)
 
@@ -166,15 +175,17 @@ def changed_in(name: str, settings: Dense) -> dict[str, Any]:
     }
 
 
-def _begin(folder: Path, started: dict[str, Any], place: Place, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder of what is trained ready."""
+def _begin(folder: Path, started: dict[str, Any], place: Place, *, resume: bool, overwrite: bool) -> bool:
+    """Make the folder of what is trained ready, and say whether something was trained before that goes on."""
     file = folder / "settings.json"
     text = json.dumps(started, indent=2) + "\n"
     there = ranks.any_of(file.exists())
     if there and not (resume or overwrite):
         raise DenseError(f"{folder} holds what was trained before; go on with --resume, or begin with --overwrite")
     if there and resume and file.read_text(encoding="utf-8") != text:
-        raise DenseError(f"{folder} was begun with another checkpoint or other settings; begin with --overwrite")
+        raise DenseError(
+            f"{folder} was begun with another checkpoint, other data or other settings; begin with --overwrite"
+        )
     ranks.wait()
     if place.rank == 0 and not (there and resume):
         if there:
@@ -182,13 +193,21 @@ def _begin(folder: Path, started: dict[str, Any], place: Place, *, resume: bool,
         folder.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
     ranks.wait()
+    return there and resume
 
 
-def _found(challenge: Challenge, model: nn.Module, folder: Path, place: Place, workers: int) -> list[dict[str, Any]]:
+def _found(
+    challenge: Challenge, model: nn.Module, folder: Path, place: Place, workers: int, *, quiet: bool
+) -> list[dict[str, Any]]:
     """Return what is said of all images, on the first rank; each rank looks at some of them, and leaves a file."""
     count = challenge.counts["test"]
     rows: Sequence[int] = range(count)[place.part(count)]
-    write_text(folder / f"found-{place.rank}.json", json.dumps(list(challenge.found(model, rows, workers=workers))))
+    with tqdm(desc="test", unit="found", mininterval=pause(), disable=quiet or place.rank > 0) as bar:
+        found = []
+        for one in challenge.found(model, rows, workers=workers):
+            found.append(one)
+            bar.update()
+    write_text(folder / f"found-{place.rank}.json", json.dumps(found))
     ranks.wait()
     if place.rank:
         return []

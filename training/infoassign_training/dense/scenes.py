@@ -1,5 +1,6 @@
 """Images with objects in them, and how a detector is shown them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -112,11 +113,29 @@ class MeasuredScenes(Scenes, Protocol):
     def metric(self) -> str:
         """The score that counts."""
 
+    @property
+    def digest(self) -> str:
+        """A hash of which images these are and of what is known of them."""
+
     def written(self, row: int, found: dict[str, Tensor], size: tuple[int, int]) -> list[dict[str, Any]]:
         """Return what was found in an image of some height and width, in words of JSON."""
 
     def measured(self, results: list[dict[str, Any]], kinds: Sequence[str]) -> dict[str, float]:
         """Score what was found in all images, of ``box`` and ``mask`` what is asked for; what counts first."""
+
+
+def digest(*parts: str | bytes) -> str:
+    """Return the SHA-256 of some parts, in hexadecimal.
+
+    Examples
+    --------
+    >>> digest("a", b"b") == digest("a", "b") != digest("ab")
+    True
+    """
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(hashlib.sha256(part.encode(errors="surrogateescape") if isinstance(part, str) else part).digest())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

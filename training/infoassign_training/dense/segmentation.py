@@ -13,6 +13,7 @@ from infoassign_training.data.images import ImagesError
 from infoassign_training.dense.fcn import FCN
 from infoassign_training.dense.loop import one_by_one
 from infoassign_training.dense.pixels import NAMES, VOID, Pixels, PixelViews
+from infoassign_training.dense.scenes import digest
 from infoassign_training.dense.settings import Segmenter
 from infoassign_training.models.pretrained import Pretrained
 
@@ -30,6 +31,16 @@ class Segmentation:
     def counts(self) -> dict[str, int]:
         """How many images and classes there are, the background among them."""
         return {"train": len(self.train), "test": len(self.test), "classes": len(NAMES)}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images' names."""
+        return digest(*(str(one.classes) for part in (self.train, self.test) for one in part.files))
+
+    def check(self) -> None:
+        """Read an image of either part, and its classes."""
+        for pixels in (self.train, self.test):
+            pixels.labelled(0)
 
     def model(self, pretrained: Pretrained) -> FCN:
         """Return a network made of the encoder."""

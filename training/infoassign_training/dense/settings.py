@@ -9,7 +9,7 @@ from infoassign_training.checks import require, require_not_negative, require_po
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Steps and learning rates of SGD; as they stand, detectron2's 1x schedule."""
+    """Steps and learning rates of SGD."""
 
     iterations: int = 90_000
     """Steps."""
@@ -61,6 +61,11 @@ class Schedule:
             peak *= self.warmup_start * (1 - done) + done
         return peak / self.drop_by ** bisect_right(self.drops, step)
 
+    def require_shared(self, processes: int) -> None:
+        """Raise ValueError unless a batch can be shared out."""
+        whole = self.batch_size % processes == 0
+        require(whole, f"schedule.batch-size must be a multiple of the {processes} processes; got {self.batch_size}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
@@ -110,7 +115,7 @@ class RegionDetector:
     """Lengths of the shorter side that training draws from; 480, 576, 688, 864, 1200 in the released settings for
     several scales."""
     long_side: int = 1000
-    """Longest that the longer side may become; 2000 there."""
+    """Longest that the longer side may become; 2000 in those for several scales."""
     test_side: int = 600
     """The shorter side of an image that is tested."""
     test_long_side: int = 1000

@@ -15,7 +15,7 @@ from infoassign_training.data.images import ImagesError
 from infoassign_training.data.listed_files import lines_of
 from infoassign_training.data.voc import CLASSES
 from infoassign_training.dense.detections import as_coco
-from infoassign_training.dense.scenes import Scene
+from infoassign_training.dense.scenes import Scene, digest
 from infoassign_training.evaluation.metrics import RECALLS
 
 LAYOUT = (
@@ -35,6 +35,13 @@ class Voc:
     """Of every image the folder of its year, and its name."""
     names: tuple[str, ...] = CLASSES
     metric: str = "box-ap50"
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images' names and of what is in them."""
+        return digest(
+            *(part for folder, name in self.images for part in (name, _annotation(folder, name).read_bytes()))
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,7 +63,7 @@ class Voc:
         The file counts pixels from 1 and names the first and the last; we say where the first begins and the last ends.
         """
         folder, name = self.images[index]
-        path = folder / "Annotations" / f"{name}.xml"
+        path = _annotation(folder, name)
         boxes, labels, difficult = [], [], []
         try:
             for entry in ElementTree.parse(path).getroot().iter("object"):
@@ -168,4 +175,14 @@ def open_voc(where: Path, *parts: tuple[str, str]) -> Voc:
         except ImagesError as error:
             raise ImagesError(f"{error}; expected {LAYOUT}") from error
         images += [(folder, name) for name in names]
-    return Voc(tuple(images))
+    voc = Voc(tuple(images))
+    for row, (folder, name) in enumerate(images):
+        # All of them, before hours are spent on the first.
+        if not (path := folder / "JPEGImages" / f"{name}.jpg").is_file():
+            raise ImagesError(f"there is no file {path}; expected {LAYOUT}")
+        voc.objects(row)
+    return voc
+
+
+def _annotation(folder: Path, name: str) -> Path:
+    return folder / "Annotations" / f"{name}.xml"

@@ -34,7 +34,10 @@ class Tagging(FromCheckpoint):
 
 
 class Tagger(Classifying):
-    """An encoder and a linear classifier, by DeepCluster's ``eval_voc_classif.py``.
+    """An encoder and a linear classifier, by DeepCluster's ``eval_voc_classif.py``, in which convolutions are kept.
+
+    (Its first version drew them anew where all layers learn, which its author calls a mistake. It also lowers the
+    scores of true classes by 1e-5 before they are ranked, so that ties count against a classifier; here they do not.)
 
     Of an AlexNet fc6 and fc7 start anew, from N(0, .01^2) and a bias of .1, whatever learns; the classifier, fc8, from
     torch's weights and the same bias; the convolutions from the checkpoint. Residual networks, of which the code does

@@ -66,7 +66,7 @@ def linear(task: Task, chosen: Linear, *, resume: bool, overwrite: bool) -> Foun
     numbers = [method.probes.index(Probe(layer, rate, choosing=False)) for layer, rate in enumerate(best)]
     results = scored(task, method, looking, numbers, "")
     if chosen.ten_crops:
-        results |= scored(task, method, task.look(chosen, ten_crops), numbers, ", 10 crops")
+        results |= scored(task, method, _ten_crops(task, chosen), numbers, ", 10 crops")
     return Found(results, found, (*notes, *_on_digits(task)))
 
 
@@ -121,7 +121,13 @@ def multi_label(task: Task, chosen: MultiLabel, *, resume: bool, overwrite: bool
     data = replace(source(task, chosen, images), validation=task.benchmark.validation is not None)
     method = trained(task, settings_of(task, chosen, tagging, data), images, resume=resume, overwrite=overwrite)
     note = f"trained on the {len(images)} training and validation images; logits of ten crops were averaged"
-    return Found(scored(task, method, task.look(chosen, ten_crops), [0], ""), {}, (note,))
+    return Found(scored(task, method, _ten_crops(task, chosen), [0], ""), {}, (note,))
+
+
+def _ten_crops(task: Task, chosen: Trained) -> Looking:
+    """Return how images are shown ten times each, as many views at once as are looked at otherwise."""
+    looking = task.look(chosen, ten_crops)
+    return replace(looking, batch_size=max(1, looking.batch_size // 10))
 
 
 def source(task: Task, chosen: Trained, images: Images, labelled: float = 1.0, labelled_list: str = "") -> Evaluated:
