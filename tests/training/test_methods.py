@@ -33,7 +33,7 @@ SMALL = replace(digit_runs.SMALL, batch_size=64, projector=Projector(hidden=(16,
 CHOSEN: dict[str, settings.Settings] = {
     kind: make()
     for kind, make in KINDS.items()
-    # Transfer needs a file, see test_transfer.py; those of evaluations too, which are known only where they are imported.
+    # Transfer needs a file, see test_transfer.py; those of evaluations, too, known only where they are imported.
     if make.__module__ == settings.__name__ and kind != "transfer"
 } | {
     "swav": settings.Swav(queue=96, queue_from_epoch=1),
