@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from infoassign_training.figures.style import BLUE, ORANGE, clean, legend, title
+from infoassign_training.figures.style import BLUE, ORANGE, by_epoch, clean, legend, title
 
 AGAINST = {
     "the true classes": {"pseudo_label_nmi": "NMI", "pseudo_label_purity": "share in their label's commonest class"},
@@ -62,7 +62,7 @@ def draw(found: Course) -> Figure:
                 axes.plot(epochs, values, color=color, label=said, marker="." if len(epochs) < 30 else None)
         axes.set_ylim(0, 1.25)  # room for the legend
         axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-        axes.set_xlabel("epoch")
+        by_epoch(axes)
         axes.set_ylabel("NMI, share of the images" if len(names) > 1 else "share of the views")
         title(axes, f"Labels and {words}")
         legend(axes, "upper left")

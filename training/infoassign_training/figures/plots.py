@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from infoassign_training.figures.style import BLUE, GREY, ORANGE, clean, legend, title
+from infoassign_training.figures.style import BLUE, GREY, ORANGE, by_epoch, clean, legend, title
 
 WATCHED = {"agreement": "views given the label to be learnt", "knn": "neighbours of the same class"}
 """Shares of the images, by their name in the log."""
@@ -61,7 +61,7 @@ def learning_curves(records: Sequence[dict[str, Any]], labels: int | None) -> Fi
         panel(axes, records)
         clean(axes)
     for axes in places[len(panels) - 2 : len(panels)]:
-        axes.set_xlabel("epoch")
+        by_epoch(axes)
         axes.tick_params(labelbottom=True)
     return figure
 

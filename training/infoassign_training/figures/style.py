@@ -3,6 +3,7 @@
 from typing import Literal
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREY = "#2f5d9b", "#d9822b", "#9aa3ad"
 
@@ -12,6 +13,12 @@ def clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def by_epoch(axes: Axes) -> None:
+    """Let the lower axis count epochs, of which there are no halves."""
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def title(axes: Axes, words: str) -> None:
