@@ -13,7 +13,7 @@ HEADER = ("what", "command", "needs", "published", "ours")
 def cells(row: Row) -> tuple[list[str], ...]:
     """Return the paragraphs of every cell, by column."""
     if row.instead:
-        return [f"**{row.item}**: {row.shows}"], [], [], [], [f"nothing to run: {row.instead}"]
+        return [f"**{row.item}**: {row.shows}"], [f"nothing to run: {row.instead}"], [], [], []
     published = [f"`{recipe}`: {value}" for recipe, value in row.recipes.items()]
     return (
         [f"**{row.item}**: {row.shows}"],
