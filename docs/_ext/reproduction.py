@@ -29,7 +29,7 @@ def table(rows: list[Row]) -> str:
     lines = [
         "```{list-table}",
         ":header-rows: 1",
-        ":widths: 17 28 17 21 17",
+        ":widths: 15 27 16 26 16",
         ":class: ledger",
         "",
         *(f"{'* ' if column == 0 else '  '}- {name}" for column, name in enumerate(HEADER)),
