@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "fields",
+    "links",
     "reproduction",
     "theorems",
 ]
@@ -27,7 +28,7 @@ html_theme = "furo"
 html_title = "infoassign"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "measured"]  # tables that pages include
 
 myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -266,8 +266,12 @@ def sinkhorn(
         Similarities, logits or log-probabilities, shape (..., B, K); see :func:`assign`.
     epsilon
         Weight of the entropy, in units of the scores, > 0; SwAV's 0.05 is for cosine similarities.
-    prior, tol, max_sweeps, acceleration, start, all_sum, check_finite, gradient
-        See :func:`assign`; `tol` bounds the L1 distance of the marginal from the prior.
+    prior
+        See :func:`assign`.
+    tol
+        Bound on the L1 distance of the marginal from the prior; see :func:`assign`.
+    max_sweeps, acceleration, start, all_sum, check_finite, gradient
+        See :func:`assign`.
 
     Returns
     -------

@@ -13,7 +13,7 @@ HEADER = ("what", "command", "needs", "published", "ours")
 def cells(row: Row) -> tuple[list[str], ...]:
     """Return the paragraphs of every cell, by column."""
     if row.instead:
-        return [f"**{row.item}**: {row.shows}"], [], [], [], [f"nothing to run: {row.instead}"]
+        return [f"**{row.item}**: {row.shows}"], [f"nothing to run: {row.instead}"], [], [], []
     published = [f"`{recipe}`: {value}" for recipe, value in row.recipes.items()]
     return (
         [f"**{row.item}**: {row.shows}"],
@@ -29,7 +29,7 @@ def table(rows: list[Row]) -> str:
     lines = [
         "```{list-table}",
         ":header-rows: 1",
-        ":widths: 17 28 17 21 17",
+        ":widths: 15 27 16 26 16",
         ":class: ledger",
         "",
         *(f"{'* ' if column == 0 else '  '}- {name}" for column, name in enumerate(HEADER)),
