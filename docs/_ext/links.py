@@ -8,13 +8,11 @@ a warning; the documentation is built with warnings as errors.
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from sphinx.application import Sphinx
-from sphinx.util import logging
-
-LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:  # the tests, which have no Sphinx, read sites without it
+    from sphinx.application import Sphinx
 
 
 class Page(HTMLParser):
@@ -50,14 +48,16 @@ def broken(site: Path) -> Iterator[str]:
                 yield f"{path.relative_to(site.resolve())}: {reference} is no anchor"
 
 
-def check(app: Sphinx, exception: Exception | None) -> None:
+def check(app: "Sphinx", exception: Exception | None) -> None:
     """Warn of what is broken, after a build that wrote HTML."""
+    from sphinx.util import logging
+
     if exception is None and app.builder.name == "html":
         for problem in dict.fromkeys(broken(Path(app.outdir))):
-            LOG.warning("link: %s", problem)
+            logging.getLogger(__name__).warning("link: %s", problem)
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Look at the site when it is written."""
     app.connect("build-finished", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
