@@ -9,10 +9,11 @@ import pytest
 import torch
 from coco_files import write_coco
 from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from infoassign_training.data.images import ImagesError
-from infoassign_training.dense.c4 import C4, cut_out, pasted
+from infoassign_training.dense.c4 import C4, STRIDE, cut_out, pasted
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.detections import coco_scores, detections
 from infoassign_training.dense.loop import train
@@ -52,7 +53,8 @@ def test_losses_and_what_is_found_have_the_shapes_that_are_promised(tmp_path: Pa
 def test_fifteen_anchors_at_every_sixteenth_pixel() -> None:
     model = small_model(Detector())
     assert model.rpn.anchor_generator.num_anchors_per_location() == [15]
-    batch = model._batched([torch.zeros(3, 100, 50, dtype=torch.uint8), torch.zeros(3, 40, 70, dtype=torch.uint8)])
+    images = [torch.zeros(3, 100, 50, dtype=torch.uint8), torch.zeros(3, 40, 70, dtype=torch.uint8)]
+    batch = ImageList(model.batched(images, STRIDE), [(100, 50), (40, 70)])
     assert batch.tensors.shape == (2, 3, 112, 80)
     maps = model.backbone(batch.tensors)
     assert maps.shape == (2, 256, 7, 5)

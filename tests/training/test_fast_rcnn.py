@@ -21,7 +21,7 @@ from infoassign_training.data.images import ImagesError
 from infoassign_training.dense.challenge import Target
 from infoassign_training.dense.fast_rcnn import FastRCNN, backbone
 from infoassign_training.dense.loop import train
-from infoassign_training.dense.objects import ProposedObjects
+from infoassign_training.dense.objects import Objects
 from infoassign_training.dense.presets import PRESETS
 from infoassign_training.dense.proposals import open_proposed, read_proposals
 from infoassign_training.dense.scenes import SceneViews
@@ -411,7 +411,7 @@ def test_a_tiny_set_is_learned_by_heart(tmp_path: Path) -> None:
     propose(write_voc(tmp_path))
     chosen = RegionDetector(short_sides=(128,), long_side=200, test_side=128, test_long_side=200)
     seen = open_proposed(tmp_path, "trainval", training=True)
-    challenge = ProposedObjects(seen, seen, chosen)
+    challenge = Objects(seen, seen, chosen)
     schedule = Schedule(iterations=300, batch_size=3, learning_rate=0.003, rated_for=3, warmup=20, drops=(200,))
     model = FastRCNN(narrow_alexnet(features=256), 20, chosen)
     before = challenge.scores(list(challenge.found(model, range(3))))

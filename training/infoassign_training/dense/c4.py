@@ -39,6 +39,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
+from infoassign_training.dense.batching import OnImages
 from infoassign_training.dense.challenge import Target
 from infoassign_training.dense.settings import Detector
 
@@ -54,7 +55,7 @@ MASK_CHANNELS = 256
 """Of the maps from which masks are read."""
 
 
-class C4(nn.Module):
+class C4(OnImages):
     """A detector.
 
     Parameters
@@ -74,9 +75,6 @@ class C4(nn.Module):
         If the encoder is no such network, or one for small images, whose maps have another stride.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -85,7 +83,7 @@ class C4(nn.Module):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         if not isinstance(encoder, ResNet) or not isinstance(encoder.maxpool, nn.MaxPool2d):
             raise ValueError("Mask R-CNN C4 is made of a residual network for large images, such as resnet50")
         parts = {name: getattr(encoder, name) for stage in STAGES for name in stage}
@@ -101,8 +99,6 @@ class C4(nn.Module):
         self.backbone = nn.Sequential(OrderedDict(parts))
         self.rpn = _proposals(channels, chosen.anchors)
         self.heads = Res5Heads(res5, features, classes + 1, masks=chosen.masks, regions=chosen.regions)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
         """Return the losses of a batch by name in training mode, or what is found in each image.
@@ -121,20 +117,11 @@ class C4(nn.Module):
             Scalars; or of each image boxes (n, 4), labels (n,) and scores (n,), best first, and with masks these within
             their boxes, (n, 1, 14, 14), as probabilities.
         """
-        batch = self._batched(images)
+        batch = ImageList(self.batched(images, STRIDE), [(image.shape[1], image.shape[2]) for image in images])
         maps = self.backbone(batch.tensors)
         proposals, losses = self.rpn(batch, {"0": maps}, targets)
         found, of_heads = self.heads(maps, proposals, batch.image_sizes, targets)
         return {**losses, **of_heads} if self.training else found
-
-    def _batched(self, images: list[Tensor]) -> ImageList:
-        """Scale colours, and pad with 0 to one size, a multiple of the stride."""
-        height = max(image.shape[1] for image in images)
-        width = max(image.shape[2] for image in images)
-        whole = self.mean.new_zeros((len(images), 3, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE))
-        for row, image in zip(whole, images, strict=True):
-            row[:, : image.shape[1], : image.shape[2]] = (image / 255 - self.mean) / self.std
-        return ImageList(whole, [(image.shape[1], image.shape[2]) for image in images])
 
 
 class Proposals(RegionProposalNetwork):  # type: ignore[misc]

@@ -35,6 +35,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import box_iou, roi_pool
 
+from infoassign_training.dense.batching import OnImages
 from infoassign_training.dense.challenge import Target
 from infoassign_training.dense.settings import RegionDetector
 from infoassign_training.models.alexnet import AlexNet
@@ -45,7 +46,7 @@ POOLED = 6
 """Height and width of a region's maps."""
 
 
-class FastRCNN(nn.Module):
+class FastRCNN(OnImages):
     """A detector on given regions.
 
     Parameters
@@ -65,9 +66,6 @@ class FastRCNN(nn.Module):
         If the encoder is no AlexNet.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         encoder: nn.Module,
@@ -76,7 +74,7 @@ class FastRCNN(nn.Module):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         if not isinstance(encoder, AlexNet):
             raise ValueError("Fast R-CNN is made of SeLa's AlexNet here; for a residual network take voc-c4")
         self.backbone = backbone(encoder)
@@ -84,8 +82,6 @@ class FastRCNN(nn.Module):
         for layer in convolutions[: chosen.frozen_layers]:
             layer.requires_grad_(False)
         self.heads = RegionHeads(encoder, classes + 1, chosen.regions)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> Any:
         """Return the losses of a batch by name in training mode, or what is found in each image.
@@ -105,19 +101,10 @@ class FastRCNN(nn.Module):
         """
         proposals = [target["boxes"][target["labels"] == 0] for target in targets]
         objects = [{name: value[target["labels"] > 0] for name, value in target.items()} for target in targets]
-        maps = self.backbone(self._batched(images))
+        maps = self.backbone(self.batched(images))
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         found, losses = self.heads(maps, proposals, sizes, objects)
         return losses if self.training else found
-
-    def _batched(self, images: list[Tensor]) -> Tensor:
-        """Scale colours, and pad with 0 to the size of the largest."""
-        height = max(image.shape[1] for image in images)
-        width = max(image.shape[2] for image in images)
-        whole = self.mean.new_zeros((len(images), 3, height, width))
-        for row, image in zip(whole, images, strict=True):
-            row[:, : image.shape[1], : image.shape[2]] = (image / 255 - self.mean) / self.std
-        return whole
 
 
 def backbone(encoder: AlexNet) -> nn.Sequential:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import ResNet
 
+from infoassign_training.dense.batching import OnImages
 from infoassign_training.dense.c4 import STAGES, frozen
 from infoassign_training.dense.challenge import Target
 from infoassign_training.dense.pixels import VOID
@@ -42,7 +43,7 @@ STRIDE = 32
 """Pixels of an image from one place of the scores to the next."""
 
 
-class FCN(nn.Module):
+class FCN(OnImages):
     """Images in, the class of every pixel out.
 
     Parameters
@@ -62,8 +63,6 @@ class FCN(nn.Module):
         If the encoder is neither, or one for small images, whose maps have another stride.
     """
 
-    mean: Tensor
-    std: Tensor
     kernel: Tensor
 
     def __init__(
@@ -74,7 +73,7 @@ class FCN(nn.Module):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         if isinstance(encoder, AlexNet):
             body = _convolved(encoder)
             # The first convolution pads by 2 itself. Place 0 of the scores looks at pixels -164 to 190 then, the middle
@@ -96,8 +95,6 @@ class FCN(nn.Module):
             nn.init.zeros_(parameter)
         ramp = 1 - torch.arange(1 - STRIDE, STRIDE).abs() / STRIDE
         self.register_buffer("kernel", (ramp[:, None] * ramp).expand(classes, 1, -1, -1).clone(), persistent=False)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
         """Return the loss of a batch by name in training mode, or the class of every pixel.
@@ -114,16 +111,14 @@ class FCN(nn.Module):
         dict or list of Tensor
             A scalar; or of each image (H, W), int64.
         """
-        height = max(image.shape[1] for image in images)
-        width = max(image.shape[2] for image in images)
-        scores = self.scores(self._batched(images, height, width))
+        scores = self.scores(self.batched(images))
         if not self.training:
             return [
                 one[:, : image.shape[1], : image.shape[2]].argmax(dim=0)
                 for one, image in zip(scores, images, strict=True)
             ]
         assert targets is not None
-        whole = torch.full((len(images), height, width), VOID, dtype=torch.int64, device=scores.device)
+        whole = torch.full((len(images), *scores.shape[2:]), VOID, dtype=torch.int64, device=scores.device)
         for row, target in zip(whole, targets, strict=True):
             classes = target["classes"]
             row[: classes.shape[0], : classes.shape[1]] = classes
@@ -138,13 +133,6 @@ class FCN(nn.Module):
         fine = F.conv_transpose2d(coarse, self.kernel, stride=STRIDE, groups=len(self.kernel))
         cut = STRIDE - 1 - self.first
         return fine[:, :, cut : cut + height, cut : cut + width]
-
-    def _batched(self, images: list[Tensor], height: int, width: int) -> Tensor:
-        """Scale colours, and fill up with 0 to one size."""
-        whole = self.mean.new_zeros((len(images), 3, height, width))
-        for row, image in zip(whole, images, strict=True):
-            row[:, : image.shape[1], : image.shape[2]] = (image / 255 - self.mean) / self.std
-        return whole
 
 
 def _convolved(network: AlexNet) -> nn.Sequential:

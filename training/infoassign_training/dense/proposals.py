@@ -39,6 +39,11 @@ class Proposed:
         return self.voc.names
 
     @property
+    def metric(self) -> str:
+        """The score that counts."""
+        return self.voc.metric
+
+    @property
     def digest(self) -> str:
         """A hash of the images' names, of what is in them, and of what is proposed."""
         return digest(self.voc.digest, *(boxes.tobytes() for boxes in self.proposals))

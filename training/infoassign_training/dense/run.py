@@ -21,7 +21,7 @@ from infoassign.files import write_text
 from infoassign_training.dense.challenge import Challenge
 from infoassign_training.dense.coco import open_coco
 from infoassign_training.dense.loop import train
-from infoassign_training.dense.objects import Objects, ProposedObjects
+from infoassign_training.dense.objects import Objects
 from infoassign_training.dense.pixels import open_pixels
 from infoassign_training.dense.presets import LAYOUTS, PRESETS, Preset
 from infoassign_training.dense.proposals import open_proposed
@@ -148,7 +148,7 @@ def opened(settings: Dense, kind: str, where: Path) -> Challenge:
         return Segmentation(*open_pixels(where, chosen.annotations, chosen.test_list), chosen)
     if isinstance(chosen, RegionDetector):
         proposed = open_proposed(where, "trainval", training=True), open_proposed(where, "test", training=False)
-        return ProposedObjects(*proposed, chosen)
+        return Objects(*proposed, chosen)
     if kind == "coco":
         train = open_coco(where, "train", training=True, masks=chosen.masks)
         return Objects(train, open_coco(where, "val", training=False, masks=False), chosen)

@@ -103,6 +103,11 @@ class Detector:
         require(bool(self.anchors) and min(self.anchors) >= 1, f"anchors must be positive; got {self.anchors}")
         require_positive(self, "model", "regions")
 
+    @property
+    def tested(self) -> tuple[int, int]:
+        """The shorter side of an image that is tested, and the longest that its longer side may become."""
+        return self.test_side, self.long_side
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegionDetector:
@@ -132,6 +137,11 @@ class RegionDetector:
         allowed = self.test_long_side >= self.test_side
         require(allowed, f"model.test-long-side must be at least {self.test_side}; got {self.test_long_side}")
         require_positive(self, "model", "regions")
+
+    @property
+    def tested(self) -> tuple[int, int]:
+        """The shorter side of an image that is tested, and the longest that its longer side may become."""
+        return self.test_side, self.test_long_side
 
 
 @dataclass(frozen=True, kw_only=True)
