@@ -78,6 +78,10 @@ def pairs_of(path: Path) -> list[tuple[str, int]]:
     return pairs
 
 
+DAMAGED = (OSError, ValueError, TypeError, IndexError, MatReadError, zlib.error, NotImplementedError)
+"""What SciPy raises for files that are damaged or no MATLAB's; the last for those from version 7.3 on."""
+
+
 def matlab_file(path: Path, *names: str) -> list[NDArray[Any]]:
     """Return variables of a MATLAB file, without axes of length one.
 
@@ -91,15 +95,7 @@ def matlab_file(path: Path, *names: str) -> list[NDArray[Any]]:
         return [np.atleast_1d(content[name]) for name in names]
     except KeyError as error:
         raise ImagesError(f"{path} has no variable {error}") from error
-    except (
-        OSError,
-        ValueError,
-        NotImplementedError,
-        TypeError,
-        IndexError,
-        MatReadError,
-        zlib.error,
-    ) as error:  # the third: MATLAB's files from 7.3 on
+    except DAMAGED as error:
         raise ImagesError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
